@@ -1,5 +1,5 @@
-//! What a page carries compressed: texts in blocks, each of which its script inflates when one of them is asked for.
-//! Knows nothing of what the texts are.
+//! Compressed content of a page: texts packed into blocks, each inflated by the page's script when one of its texts is
+//! needed. Independent of the content of the texts.
 
 use std::io::{Read, Write};
 
@@ -11,14 +11,15 @@ use flate2::read::DeflateDecoder;
 use flate2::write::DeflateEncoder;
 use rayon::prelude::*;
 
-/// A block is closed once its texts have so many bytes: it inflates within a few milliseconds, and figures of
-/// neighbouring layers share it, so that stepping through layers rarely inflates anything.
+/// Size in bytes at which a block is closed: it inflates within a few milliseconds, and figures of neighbouring layers
+/// share it, so that stepping through layers rarely inflates anything.
 const FULL: usize = 96 << 10;
 
-/// Stands between the texts of a block; markup has no such character.
+/// Separator between the texts of a block; never occurs in markup.
 const BETWEEN: &str = "\0";
 
-/// The texts of `groups` in blocks, no two groups in one, and of each text its block and its place there.
+/// Packs the texts of `groups` into blocks, none of which is shared by two groups. Also returns the block and the index
+/// within it of each text.
 pub fn pack(groups: &[Vec<String>]) -> (Vec<String>, Vec<Vec<(usize, usize)>>) {
     let mut blocks: Vec<Vec<&str>> = Vec::new();
     let mut places = Vec::new();
@@ -46,10 +47,10 @@ fn deflated(text: &str) -> String {
     STANDARD.encode(encoder.finish().expect("a vector takes everything"))
 }
 
-/// The texts of a block.
+/// Unpacks the texts of a block.
 ///
 /// # Errors
-/// What [`pack`] did not write.
+/// The block was not written by [`pack`].
 pub fn unpack(block: &str) -> Result<Vec<String>> {
     let bytes = STANDARD.decode(block).context("a block that is not base64")?;
     let mut text = String::new();

@@ -1,4 +1,4 @@
-//! The closed set of figures that an analysis may return: data only, nothing of how they are drawn.
+//! The closed set of figures that an analysis may return, as data only. Independent of how they are drawn.
 
 use crate::lm::Layer;
 
@@ -8,19 +8,19 @@ pub struct Figure {
     /// The analysis it belongs to; with model, stories and layer it names the file.
     pub name: String,
     pub title: String,
-    /// What one sees and how to read it.
+    /// What the figure shows and how to read it.
     pub caption: String,
-    /// The model, story source and layer it shows, where it shows one: the report's selectors.
+    /// The model, story source and layer shown, if specific to one: matched by the report's selectors.
     pub model: Option<String>,
     pub stories: Option<String>,
     pub layer: Option<Layer>,
-    /// Axes of a sweep on which it depends, each with the value that it shows: `("from_token", "50")`.
+    /// Axes of a sweep on which it depends, each with its value: `("from_token", "50")`.
     pub axes: Vec<(String, String)>,
     pub body: Body,
 }
 
 impl Figure {
-    /// `demo · own · layer 4 · from_token=50`: what the title leaves to the selectors; empty where it shows everything.
+    /// `demo · own · layer 4 · from_token=50`: the selection that it shows; empty if independent of the selectors.
     pub fn place(&self) -> String {
         let layer = self.layer.map(|l| format!("layer {l}"));
         let parts = [&self.model, &self.stories, &layer].into_iter().flatten().cloned();
@@ -28,13 +28,13 @@ impl Figure {
         parts.chain(axes).collect::<Vec<_>>().join(" \u{b7} ")
     }
 
-    /// Whether it has files of its own: an SVG and a PNG.
+    /// Whether it is a drawing with its own files, an SVG and a PNG.
     pub fn is_drawn(&self) -> bool {
         !matches!(self.body, Body::Table(_) | Body::Texts(_) | Body::Samples(_) | Body::Code(_))
     }
 }
 
-/// What is drawn.
+/// The content of a figure.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Body {
     Scatter(Scatter),
@@ -47,7 +47,7 @@ pub enum Body {
     Table(TableFigure),
     Texts(Texts),
     Samples(Samples),
-    /// A file's text, as it is.
+    /// The unchanged text of a file.
     Code(String),
 }
 
@@ -67,38 +67,38 @@ pub struct Point {
     pub y: f64,
 }
 
-/// Planes side by side, all of the same size, each with a scale of its own.
+/// Scatter plots side by side, all of the same size, each with its own scale.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Panels {
     pub panels: Vec<Panel>,
 }
 
-/// One of several planes.
+/// One of several scatter plots.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Panel {
     pub title: String,
-    /// What else tells it from the others, in lesser lines below the title.
+    /// Further properties that distinguish it from the others, in smaller lines below the title.
     pub details: Vec<String>,
     pub plane: Scatter,
 }
 
-/// A matrix in colours, diverging around zero.
+/// A matrix as a heat map with a diverging colour scale around zero.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Heatmap {
-    /// What the rows and the columns are.
+    /// Names of the row and column axes.
     pub row_axis: String,
     pub column_axis: String,
     pub rows: Vec<String>,
     pub columns: Vec<String>,
-    /// Row after row.
+    /// Row-major.
     pub values: Vec<f64>,
-    /// What the colour means, with its unit.
+    /// Meaning of the colour, with its unit.
     pub value: String,
-    /// The colour scale ends at plus and minus this; `None`: the largest magnitude.
+    /// End of the colour scale on both sides; `None`: the largest magnitude.
     pub limit: Option<f64>,
 }
 
-/// Curves over one axis, with bands behind them for nulls where there are any.
+/// Curves over one axis, with optional bands behind them for null distributions.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Lines {
     pub x: String,
@@ -113,12 +113,12 @@ pub struct Lines {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Band {
     pub name: String,
-    /// x, low, high; in rising order of x.
+    /// x, low, high; in ascending order of x.
     pub points: Vec<(f64, f64, f64)>,
 }
 
 impl Lines {
-    /// Says on an axis over layers what the number of `layer` means, where it is no block's.
+    /// Extends the name of a layer axis to explain the number of `layer` if it is not a block.
     pub fn mark(&mut self, layer: Layer) {
         if layer == Layer::Embed {
             self.x = layer_axis([layer]);
@@ -127,13 +127,13 @@ impl Lines {
 }
 
 impl Cell {
-    /// A layer's number, or its name.
+    /// A layer's number if it is a block, else its name.
     pub fn layer(layer: Layer) -> Cell {
         layer.block().map_or_else(|| Cell::Text(layer.to_string()), |block| Cell::Number(block as f64, 0))
     }
 }
 
-/// The name of the axis over `layers`, which says what the number means that is no block's.
+/// The name of an axis over `layers`, which explains the number of a layer that is not a block.
 pub fn layer_axis(layers: impl IntoIterator<Item = Layer>) -> String {
     match layers.into_iter().any(|layer| layer == Layer::Embed) {
         true => format!("layer ({}: embed)", Layer::Embed.number()),
@@ -146,37 +146,37 @@ pub fn layer_axis(layers: impl IntoIterator<Item = Layer>) -> String {
 pub struct Series {
     pub name: String,
     pub points: Vec<(f64, f64)>,
-    /// Of each point the interval of its value; empty where there are none.
+    /// Interval of each point's value; empty if there are none.
     pub intervals: Vec<(f64, f64)>,
 }
 
-/// Small plots of curves, all over the same axis and of the same size, each with a scale of its own. Curves of the same
-/// name look alike in all of them.
+/// Small plots of curves, all over the same axis and of the same size, each with its own scale. Curves of the same name
+/// look the same in all of them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Multiples {
     pub x: String,
     pub plots: Vec<Plot>,
 }
 
-/// One of several plots: its title is what its curves measure.
+/// One of several plots; its title names what its curves measure.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plot {
     pub title: String,
     pub series: Vec<Series>,
-    /// What chance gives, each by the name of its curve and in its colour.
+    /// Ranges under the null, each with the name and colour of its curve.
     pub bands: Vec<Band>,
 }
 
-/// One bar a label, with a band behind it for the null where there is one.
+/// One bar per label, with an optional band behind it for the null distribution.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bars {
     pub y: String,
     pub bars: Vec<Bar>,
-    /// What the band is; empty where there is none.
+    /// Meaning of the band; empty if there is none.
     pub band: String,
 }
 
-/// One bar, the range of its null, and the interval in which its value lies.
+/// One bar, with the range of its null distribution and the interval of its value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bar {
     pub label: String,
@@ -185,18 +185,18 @@ pub struct Bar {
     pub interval: Option<(f64, f64)>,
 }
 
-/// One dot a label with its interval, and a band behind it for the null where there is one.
+/// One dot per label with its interval, and an optional band behind it for the null distribution.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dots {
     pub x: String,
     pub dots: Vec<Dot>,
-    /// Decimals of the numbers that stand beside the dots.
+    /// Decimals of the numbers printed next to the dots.
     pub decimals: usize,
-    /// What the band is; empty where there is none.
+    /// Meaning of the band; empty if there is none.
     pub band: String,
 }
 
-/// One dot, its interval and the range of its null.
+/// One dot, with its interval and the range of its null distribution.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dot {
     pub label: String,
@@ -212,15 +212,15 @@ pub struct TableFigure {
     pub rows: Vec<Vec<Cell>>,
 }
 
-/// Texts whose tokens are coloured by one of several measures, which the reader chooses.
+/// Texts whose tokens are coloured by one of several measures, chosen by the reader.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Texts {
-    /// What the measures are of: `emotion`.
+    /// What the measures refer to, such as `emotion`.
     pub measure: String,
     pub measures: Vec<String>,
-    /// What a value means, with its unit.
+    /// Meaning of a value, with its unit.
     pub value: String,
-    /// Values whose mean is shown beside a token's own.
+    /// Number of values whose mean is shown next to the token's own.
     pub window: usize,
     pub texts: Vec<ShownText>,
 }
@@ -229,51 +229,52 @@ pub struct Texts {
 #[derive(Clone, Debug, PartialEq)]
 pub struct ShownText {
     pub title: String,
-    /// The colour scale ends at plus and minus this.
+    /// End of the colour scale on both sides.
     pub limit: f64,
     pub turns: Vec<ShownTurn>,
 }
 
-/// One turn of it.
+/// One turn of a text.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ShownTurn {
-    /// Who speaks.
+    /// The speaker.
     pub role: String,
     pub tokens: Vec<String>,
     /// `[measure][token]`
     pub values: Vec<Vec<f32>>,
 }
 
-/// Texts among which the reader chooses by what they are of, searches and sorts.
+/// Texts that the reader can filter, search and sort.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Samples {
-    /// What can be chosen: `outcome`, ...
+    /// Categories for filtering: `outcome`, ...
     pub by: Vec<String>,
-    /// By what numbers they can be sorted.
+    /// Names of the numbers for sorting.
     pub numbers: Vec<String>,
-    /// How many there are in all, where these are a part.
+    /// Total number of texts, if only a part is included.
     pub all: Option<usize>,
-    /// Of what the values of tokens are; what a value means, with its unit.
+    /// Names of the token measures.
     pub measures: Vec<String>,
+    /// Meaning of a value, with its unit.
     pub value: String,
     pub samples: Vec<ShownSample>,
 }
 
-/// One of them.
+/// One of these texts.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ShownSample {
-    /// What it is of: a value for each of `by`; empty where it has none.
+    /// A value for each category in `by`; empty if it has none.
     pub of: Vec<String>,
-    /// A value for each of `numbers`; NaN where it has none.
+    /// A value for each of `numbers`; NaN if it has none.
     pub numbers: Vec<f64>,
-    /// What else is to be known of it.
+    /// Additional information.
     pub note: String,
-    /// What told what it is: a piece of it, which is marked, or words about it; empty: nothing.
+    /// The evidence for its classification: an excerpt, which is highlighted, or an explanation; empty if none.
     pub evidence: String,
-    /// What came before it.
+    /// The text before it.
     pub earlier: String,
     pub text: String,
-    /// Its tokens, where they have values.
+    /// Its tokens, if they have values.
     pub tokens: Option<ShownTokens>,
 }
 
@@ -285,7 +286,7 @@ pub struct ShownTokens {
     pub values: Vec<Vec<f32>>,
 }
 
-/// A place of the page, with what is chosen there.
+/// A place in the page, with a selection.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Place {
     /// The name of a section.
@@ -297,13 +298,13 @@ pub struct Place {
 }
 
 impl Place {
-    /// The section, whatever is chosen.
+    /// A section, independent of the selection.
     pub fn section(name: impl Into<String>) -> Place {
         Place { section: name.into(), ..Place::default() }
     }
 }
 
-/// Where a link leads.
+/// Target of a link.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Target {
     Place(Place),
@@ -315,11 +316,11 @@ pub enum Target {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Cell {
     Text(String),
-    /// A text that leads elsewhere.
+    /// A text with a link.
     Link(String, Target),
-    /// Shown with so many decimals, aligned right.
+    /// A number with its decimals, aligned right.
     Number(f64, usize),
-    /// The same with its interval behind it.
+    /// A number followed by its interval, with their decimals.
     Ranged(f64, (f64, f64), usize),
     Empty,
 }

@@ -1,4 +1,4 @@
-//! The report on disk: the page and its figure files. Knows nothing of what they show.
+//! Writes the report to disk: the page and its figure files. Independent of their content.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -11,12 +11,12 @@ use super::svg::{self, Dress};
 use super::{Report, html, png};
 use crate::atomic::{self, replace};
 
-/// Writes `dir/report.html` and, for every figure that is a drawing, `dir/figures/<name>.svg` and `.png`; gives
-/// back the page's path. Drawings that an earlier report left in `dir/figures` are removed. Each file appears
-/// whole or not at all; the page comes last.
+/// Writes `dir/report.html` and, for every figure that is a drawing, `dir/figures/<name>.svg` and `.png`; returns the
+/// page's path. Drawings of an earlier report in `dir/figures` are removed. Each file is written atomically, the page
+/// after all drawings.
 ///
 /// # Errors
-/// Where a file cannot be written. The page of an earlier report then still stands.
+/// A file cannot be written. The page of an earlier report may then still be in place.
 pub fn write(report: &Report, dir: &Path) -> Result<PathBuf> {
     let figures = dir.join("figures");
     fs_err::create_dir_all(&figures)?;
@@ -30,9 +30,9 @@ pub fn write(report: &Report, dir: &Path) -> Result<PathBuf> {
     Ok(page)
 }
 
-/// Writes the figure's two files and gives back their names; none for a table. Pixels cost a hundred times what
-/// the drawing does, so they are made again only where the drawing has changed: the PNG is written first, hence a
-/// drawing that is there and the same has its PNG. The drawing names the program's version.
+/// Writes the figure's two files and returns their names; none for a table. Rasterising costs a hundred times as much
+/// as drawing, so the PNG is regenerated only if the SVG has changed: the PNG is written first, hence an unchanged SVG
+/// on disk has its PNG. The SVG contains the program's version.
 fn write_figure(Named { stem, figure }: &Named, folder: &Path) -> Result<Vec<String>> {
     let title = match figure.place() {
         place if place.is_empty() => figure.title.clone(),
@@ -52,7 +52,7 @@ fn write_figure(Named { stem, figure }: &Named, folder: &Path) -> Result<Vec<Str
     Ok(names.to_vec())
 }
 
-/// Removes drawings that are not of this report, and what an interrupted one left; other files stay.
+/// Removes drawings of earlier reports and temporary files of interrupted ones; other files are kept.
 fn remove_stale(folder: &Path, current: &BTreeSet<String>) -> Result<()> {
     for entry in fs_err::read_dir(folder)? {
         let entry = entry?;

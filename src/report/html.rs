@@ -1,5 +1,5 @@
-//! The report's page: one HTML file with its style, script and figures inside, which asks for nothing from elsewhere.
-//! What stands at once is the frame; figures, tables and texts are compressed, and the script inflates what is looked at.
+//! The report's page: one self-contained HTML file with inline style, script and figures and no external requests. Only
+//! the frame is plain HTML; figures, tables and texts are compressed, and the script inflates those in view.
 
 use std::fmt::Write as _;
 
@@ -17,7 +17,7 @@ use super::{Origin, Report, Section, blocks, samples, table, texts};
 use crate::lm::Layer;
 
 const STYLE: &str = include_str!("page.css");
-/// One script of several files, which share their names and nobody else's.
+/// The script, concatenated from several files that share one scope.
 const SCRIPT: &str = concat!(
     "\"use strict\";\n{\n",
     include_str!("page.js"),
@@ -29,7 +29,7 @@ const SCRIPT: &str = concat!(
     "}\n"
 );
 
-/// The page. Figures' files are linked as `figures/<name>.svg` and `.png`. The same report gives the same bytes.
+/// Renders the page. Figure files are linked as `figures/<name>.svg` and `.png`. The same report gives the same bytes.
 pub fn render(report: &Report) -> String {
     let chapters = slots::arrange(report);
     let choices = slots::choices(report);
@@ -54,7 +54,7 @@ fn frame(
     let mut out = String::new();
     let title = escape(&report.title);
     let digest = STANDARD.encode(Sha256::digest(SCRIPT));
-    // The policy lets nothing be loaded and no other script run: not even a text that got around the escaping could.
+    // The policy forbids loading resources and running other scripts, even for a text that evaded the escaping.
     push(
         &mut out,
         format_args!(
@@ -108,10 +108,10 @@ fn frame(
     out
 }
 
-/// What a page shows as one text: its frame, then everything that it carries compressed.
+/// The complete content of a page as one text: its frame, followed by all compressed parts.
 ///
 /// # Errors
-/// A text that [`render`] did not write.
+/// The page was not written by [`render`].
 pub fn inflated(page: &str) -> anyhow::Result<String> {
     let (start, end) = ("<script type=\"text/plain\" id=\"blocks\">", "</script>");
     let Some((frame, rest)) = page.split_once(start) else { anyhow::bail!("not a report of emoflow") };
@@ -127,7 +127,7 @@ fn push(out: &mut String, text: std::fmt::Arguments) {
     out.write_fmt(text).expect("a string takes everything");
 }
 
-/// Where the script finds each figure, and what it is of.
+/// The index for the script: the location of each figure, and the selection that it shows.
 fn index(
     report: &Report,
     choices: &Choices,
@@ -158,7 +158,7 @@ fn index(
     json!({"axes": axes, "emotions": report.emotions, "slots": slots})
 }
 
-/// Paragraphs are parted by empty lines.
+/// Writes the paragraphs of `text`, which are separated by empty lines.
 fn paragraphs(out: &mut String, text: &str) {
     for paragraph in text.split("\n\n").map(str::trim).filter(|p| !p.is_empty()) {
         push(out, format_args!("<p>{}</p>\n", escape(paragraph)));
@@ -193,7 +193,7 @@ fn facts(out: &mut String, facts: &[(String, String)]) {
     if facts.is_empty() {
         return;
     }
-    // Open for readers without the script, which closes it: what was found comes first.
+    // Open for readers without the script. The script closes it, so that the findings come first.
     out.push_str(
         "<details class=\"run\" open><summary>Models, data and versions</summary>\n<dl class=\"facts\">\n",
     );
@@ -203,7 +203,7 @@ fn facts(out: &mut String, facts: &[(String, String)]) {
     out.push_str("</dl>\n</details>\n");
 }
 
-/// The bar is hidden until the script is there to serve it; the script fills in the layers of the chosen model.
+/// The bar of selectors, hidden until the script runs; the script fills in the layers of the selected model.
 fn selectors(out: &mut String, choices: &Choices, emotions: &[String]) {
     let several = choices.models.len() > 1 || choices.stories.len() > 1 || choices.layers.len() > 1;
     if !several && choices.axes.is_empty() && emotions.is_empty() {
@@ -250,12 +250,12 @@ fn selectors(out: &mut String, choices: &Choices, emotions: &[String]) {
     out.push_str("</form>\n");
 }
 
-/// Names the slot in links, whichever of its figures is shown.
+/// Identifier of a slot in links, independent of the figure shown.
 fn slot_id(slot: &Slot) -> String {
     format!("slot-{}", slot.figures[0].stem)
 }
 
-/// One figure as it will stand in its slot.
+/// The HTML of a figure in its slot.
 fn figure(
     Named { stem, figure }: &Named,
     section: &Section,
@@ -306,7 +306,7 @@ fn figure(
     out
 }
 
-/// Which model, stories, layer and variant the figure shows, for readers on paper.
+/// The model, stories, layer and variant that the figure shows, for print.
 fn place(figure: &Figure) -> String {
     match figure.place() {
         place if place.is_empty() => place,
@@ -314,7 +314,7 @@ fn place(figure: &Figure) -> String {
     }
 }
 
-/// The address in the page of a section, and of what is chosen there; `None`: there is no such section.
+/// The address of a section and a selection within the page; `None` if there is no such section.
 fn address(place: &super::figure::Place, chapters: &[Chapter]) -> Option<String> {
     let chapter = chapters.iter().find(|chapter| chapter.section.id == place.section)?;
     let mut address = format!("#{}", chapter.id);
@@ -329,7 +329,7 @@ fn address(place: &super::figure::Place, chapters: &[Chapter]) -> Option<String>
     Some(address)
 }
 
-/// `text` as a part of an address.
+/// Percent-encodes `text` for an address.
 fn percent(text: &str) -> String {
     let mut out = String::new();
     for byte in text.bytes() {
@@ -341,10 +341,10 @@ fn percent(text: &str) -> String {
     out
 }
 
-/// Nodes of which a figure's origin names each.
+/// Maximum number of nodes that a figure's origin lists individually.
 const NAMED: usize = 4;
 
-/// The figure's files, and where what it shows comes from: its tables, its nodes with their keys, the command.
+/// The figure's files and provenance: its tables, its nodes with their keys, the command.
 fn origin(out: &mut String, stem: &str, figure: &Figure, section: &Section) {
     let mut files = Vec::new();
     if figure.is_drawn() {

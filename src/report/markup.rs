@@ -1,6 +1,6 @@
-//! Text of strangers made safe inside HTML and XML, and their names made safe as file names and links.
+//! Escapes untrusted text for HTML and XML, and turns untrusted names into safe file names and links.
 
-/// `text` as content or as a quoted attribute: nothing in it is markup, and no character is one that XML forbids.
+/// Escapes `text` for use as content or as a quoted attribute: it contains no markup and no character forbidden in XML.
 pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -18,8 +18,8 @@ pub fn escape(text: &str) -> String {
     out
 }
 
-/// `name` with every run of other characters than `[A-Za-z0-9.-]` turned into one `-`; never empty, never a
-/// hidden file, at most 80 bytes.
+/// `name` with every run of characters outside `[A-Za-z0-9.-]` replaced by one `-`; never empty, never a hidden file,
+/// at most 80 bytes.
 pub fn safe_name(name: &str) -> String {
     let mut out = String::new();
     for c in name.chars() {
@@ -34,8 +34,8 @@ pub fn safe_name(name: &str) -> String {
     if trimmed.is_empty() { "figure".to_string() } else { trimmed.to_string() }
 }
 
-/// `name`, or `name-2`, `name-3`, ...: the first that is not in `taken`, where case does not tell names apart
-/// (file systems of macOS and Windows). Remembers it.
+/// The first of `name`, `name-2`, `name-3`, ... that is not in `taken`, compared without case (as file systems of macOS
+/// and Windows do). Adds it to `taken`.
 pub fn unique(name: String, taken: &mut std::collections::BTreeSet<String>) -> String {
     let mut candidate = name.clone();
     let mut n = 1;

@@ -1,4 +1,4 @@
-//! Tables and figures -> one self-contained HTML file and its figure files. Knows no analysis by name.
+//! Renders tables and figures to one self-contained HTML file and its figure files. Independent of individual analyses.
 
 mod blocks;
 pub mod figure;
@@ -21,52 +21,52 @@ pub use files::write;
 pub use html::{inflated, render};
 pub use number::{fixed, short};
 
-/// Everything that the page shows, in the order in which it shows it.
+/// The content of the page, in order.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
     pub title: String,
     pub description: String,
-    /// What was run: models, device and why that one, time, counts, versions.
+    /// Facts about the run: models, device and the reason for its choice, time, counts, versions.
     pub facts: Vec<(String, String)>,
     pub sections: Vec<Section>,
-    /// Those of which the reader can have one marked in every figure.
+    /// Emotions that the reader can highlight in every figure.
     pub emotions: Vec<String>,
-    /// Model -> the layer that is shown first. A model that is not here: the layer nearest to 2/3 of
-    /// its last one, the depth at which the paper reads its vectors.
+    /// The layer shown first, by model. For other models: the layer nearest to 2/3 of the last one, the depth at which
+    /// the paper reads its vectors.
     pub default_layers: BTreeMap<String, Layer>,
 }
 
 /// A chapter of the page.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Section {
-    /// Names the chapter in links; made safe and unique when the page is rendered.
+    /// Identifier of the chapter in links; made safe and unique when the page is rendered.
     pub id: String,
     pub title: String,
-    /// What the chapter shows; empty where the figures say it all.
+    /// Introduction to the chapter; empty if the figures need none.
     pub intro: String,
     pub figures: Vec<Figure>,
-    /// The tables of all that it shows: each is `<this>.csv` and `<this>.parquet`.
+    /// Tables with the data shown: each exists as `<name>.csv` and `<name>.parquet`.
     pub tables: Vec<String>,
     pub origins: Vec<Origin>,
 }
 
-/// Where what a chapter shows comes from: a node of the plan.
+/// Provenance of a chapter's content: a node of the plan.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Origin {
-    /// What it is about; nothing of what it is not told apart by.
+    /// Model, stories and axes of the node; empty where it does not depend on them.
     pub model: Option<String>,
     pub stories: Option<String>,
     pub axes: Vec<(String, String)>,
-    /// As the plan names it.
+    /// Its name in the plan.
     pub node: String,
-    /// Of each of its units, and the layer that it is about.
+    /// Layer and key of each of its units.
     pub keys: Vec<(Option<Layer>, String)>,
-    /// What makes it again.
+    /// Command that recomputes it.
     pub command: String,
 }
 
 impl Origin {
-    /// Whether the figure shows something of it.
+    /// Whether the figure may show results of this node.
     fn is_of(&self, figure: &Figure) -> bool {
         let same = |a: &Option<String>, b: &Option<String>| a.is_none() || b.is_none() || a == b;
         let axes =

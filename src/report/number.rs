@@ -1,9 +1,9 @@
-//! Numbers as people read them. Knows nothing of figures.
+//! Formatting of numbers for readers. Independent of figures.
 
-/// What stands where there is no number.
+/// Shown in place of a missing number.
 pub const NONE: &str = "\u{2013}";
 
-/// `value` with so many decimals, the minus sign U+2212 and no negative zero.
+/// `value` with a fixed number of decimals, the minus sign U+2212 and no negative zero.
 pub fn fixed(value: f64, decimals: usize) -> String {
     if value.is_nan() {
         return NONE.to_string();
@@ -21,7 +21,7 @@ pub fn ranged(value: f64, (low, high): (f64, f64), decimals: usize) -> String {
     format!("{} [{}, {}]", fixed(value, decimals), fixed(low, decimals), fixed(high, decimals))
 }
 
-/// `value` with three significant digits; powers of ten outside 0.0001 to 10,000,000.
+/// `value` with three significant digits; in scientific notation outside 0.0001 to 10,000,000.
 pub fn short(value: f64) -> String {
     if !value.is_finite() || value == 0.0 {
         return fixed(value, 0);
@@ -33,7 +33,7 @@ pub fn short(value: f64) -> String {
     fixed(value, (2 - exponent(size)).clamp(0, 6) as usize)
 }
 
-/// The decimals with which multiples of `step` can be told apart, at most 6.
+/// The number of decimals that distinguishes multiples of `step`, at most 6.
 pub fn decimals(step: f64) -> usize {
     if !step.is_finite() || step <= 0.0 {
         return 0;
@@ -41,7 +41,7 @@ pub fn decimals(step: f64) -> usize {
     (-exponent(step)).clamp(0, 6) as usize
 }
 
-/// A tick's label on an axis with ticks every `step` that reaches to `largest` in magnitude.
+/// The label of a tick on an axis with ticks every `step` and the largest magnitude `largest`.
 pub fn tick(value: f64, step: f64, largest: f64) -> String {
     if value == 0.0 {
         "0".to_string()
@@ -52,18 +52,18 @@ pub fn tick(value: f64, step: f64, largest: f64) -> String {
     }
 }
 
-/// A length or a place in a drawing: one decimal, none where it is zero.
+/// A length or coordinate in a drawing: at most one decimal.
 pub fn place(value: f64) -> String {
     let rounded = (value * 10.0).round() / 10.0;
     if rounded == 0.0 { "0".to_string() } else { format!("{rounded}") }
 }
 
-/// `m × 10ⁿ`, written `m` e `n` as programs do, with true minus signs.
+/// `m × 10ⁿ`, written `m` e `n`, with the minus sign U+2212.
 fn scientific(value: f64, decimals: usize) -> String {
     format!("{value:.decimals$e}").replace('-', "\u{2212}")
 }
 
-/// The power of ten of the leading digit, steady against the last bit of 0.1, 0.001 and so on.
+/// The power of ten of the leading digit, robust to rounding errors of 0.1, 0.001 and so on.
 fn exponent(size: f64) -> i32 {
     (size.log10() + 1e-9).floor() as i32
 }

@@ -1,4 +1,4 @@
-//! SVG -> PNG, with fonts of its own: the same pixels on every machine. Knows nothing of figures.
+//! Renders SVG to PNG with embedded fonts: the same pixels on every machine. Independent of figures.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -12,7 +12,7 @@ use resvg::usvg::{Options, Tree, fontdb};
 /// Pixels per unit of the drawing.
 pub const PIXELS_PER_UNIT: f32 = 2.0;
 
-/// No drawing is turned into more pixels than this (64 million: 256 MB while it is drawn).
+/// Limit on the pixels of a drawing (64 million: 256 MB during rendering).
 const MOST_PIXELS: f32 = 64e6;
 
 static FONTS: LazyLock<Arc<fontdb::Database>> = LazyLock::new(|| {
@@ -23,8 +23,8 @@ static FONTS: LazyLock<Arc<fontdb::Database>> = LazyLock::new(|| {
     Arc::new(fonts)
 });
 
-/// The font with its table `kern` under another name. The shaper reads it for each text anew, which is half of what parsing a
-/// drawing takes, and then kerns by `GPOS`, which DejaVu has too.
+/// The font with its `kern` table renamed. The shaper would read the table anew for each text, which is half of the
+/// time to parse a drawing; without it, it kerns with `GPOS`, which DejaVu has too.
 fn without_kern(font: &[u8]) -> Vec<u8> {
     let mut font = font.to_vec();
     let tables = usize::from(u16::from_be_bytes([font[4], font[5]]));
@@ -35,20 +35,20 @@ fn without_kern(font: &[u8]) -> Vec<u8> {
     font
 }
 
-/// The drawing parsed as SVG, with the fonts that `render` uses.
+/// Parses the drawing as SVG, with the fonts that `render` uses.
 ///
 /// # Errors
-/// Where `svg` is not well-formed XML or not SVG.
+/// `svg` is not well-formed XML or not SVG.
 pub fn parse(svg: &str) -> Result<Tree> {
     let options =
         Options { fontdb: FONTS.clone(), font_family: "DejaVu Sans".to_string(), ..Options::default() };
     Tree::from_str(svg, &options).context("read the drawing as SVG")
 }
 
-/// The drawing as a PNG file's bytes, two pixels a unit.
+/// Renders the drawing to the bytes of a PNG file, with two pixels per unit.
 ///
 /// # Errors
-/// Where `svg` is not SVG, or too large to be drawn.
+/// `svg` is not SVG, or too large to be drawn.
 pub fn render(svg: &str) -> Result<Vec<u8>> {
     let tree = parse(svg)?;
     let (width, height) = (tree.size().width() * PIXELS_PER_UNIT, tree.size().height() * PIXELS_PER_UNIT);
@@ -60,8 +60,8 @@ pub fn render(svg: &str) -> Result<Vec<u8>> {
     encode(&pixels).context("encode the drawing as PNG")
 }
 
-/// The opaque pixels as a file of at most 256 colours, one byte per pixel: of three bytes, packing is most of the work. Most rows
-/// are like the one above, so differences between rows are packed; a level above 2 saves little.
+/// Encodes the opaque pixels with at most 256 colours, one byte per pixel: with three bytes, compression would be most
+/// of the work. Most rows resemble the row above, so row differences are compressed; a level above 2 saves little.
 fn encode(pixels: &Pixmap) -> Result<Vec<u8>, png::EncodingError> {
     let (palette, indices) = indexed(pixels.data());
     let mut file = Vec::new();
@@ -77,8 +77,9 @@ fn encode(pixels: &Pixmap) -> Result<Vec<u8>, png::EncodingError> {
     Ok(file)
 }
 
-/// The most frequent colours of `rgba`, at most 256, and for each pixel the position of its own, or else of the nearest one. A
-/// drawing has more than 256 where text lies on cells of many colours: what is not exact are shades at the edges of letters.
+/// The most frequent colours of `rgba`, at most 256, and for each pixel the index of its colour or of the nearest one.
+/// A drawing has more than 256 colours if text lies on cells of many colours: only anti-aliased edges of letters are
+/// then inexact.
 fn indexed(rgba: &[u8]) -> (Vec<[u8; 3]>, Vec<u8>) {
     let (pixels, _) = rgba.as_chunks::<4>();
     // Colours are numbered in the order of their first pixels.
@@ -113,7 +114,7 @@ fn distance(one: [u8; 3], other: [u8; 3]) -> u32 {
     one.iter().zip(other).map(|(one, other)| u32::from(one.abs_diff(other)).pow(2)).sum()
 }
 
-/// Whether `bytes` begin and end as a PNG file does.
+/// Whether `bytes` have the first and last bytes of a complete PNG file.
 pub fn is_whole(bytes: &[u8]) -> bool {
     bytes.starts_with(b"\x89PNG\r\n\x1a\n") && bytes.ends_with(b"IEND\xae\x42\x60\x82")
 }

@@ -1,12 +1,12 @@
-//! Texts that a reader searches, sorts and chooses among -> what the page's script shows of them. Knows nothing of the page
-//! around them.
+//! Data of texts that the reader can filter, search and sort, for the page's script. Independent of the page around
+//! them.
 
 use serde_json::{Value, json};
 
 use super::figure::{Samples, ShownSample, ShownTokens};
 use super::svg::heatmap::packed;
 
-/// The texts as data: the script shows as many at a time as are read.
+/// The texts as JSON; the script shows only a few at a time.
 pub fn html(samples: &Samples) -> String {
     let text = |ShownSample { of, numbers, note, evidence, earlier, text, tokens }: &ShownSample| {
         let numbers: Vec<Value> = numbers.iter().map(|x| number(*x)).collect();
@@ -15,12 +15,12 @@ pub fn html(samples: &Samples) -> String {
     let Samples { by, numbers, all, measures, value, samples } = samples;
     let texts: Vec<Value> = samples.iter().map(text).collect();
     let data = json!({"by": by, "numbers": numbers, "all": all, "measures": measures, "value": value, "texts": texts});
-    // What ends a script, and the one character that parts the page's texts, are written as JSON writes them.
+    // JSON escapes keep out the end of the script element, and NUL, which separates the page's texts.
     let data = data.to_string().replace('<', "\\u003c");
     format!("<div class=\"samples\"><script type=\"application/json\">{data}</script></div>\n")
 }
 
-/// The tokens, their values one measure after the other, and where the colour scale ends: at the 99th percentile.
+/// The tokens, their values measure by measure, and the end of the colour scale, at the 99th percentile.
 fn coloured(tokens: &ShownTokens) -> Value {
     let values: Vec<f64> = tokens.values.iter().flatten().map(|x| f64::from(*x)).collect();
     let mut sizes: Vec<f64> = values.iter().map(|x| x.abs()).filter(|x| x.is_finite()).collect();
@@ -30,7 +30,7 @@ fn coloured(tokens: &ShownTokens) -> Value {
     json!([tokens.pieces, packed(&values, largest), largest, number(limit)])
 }
 
-/// Four significant digits; `null` of what is no number.
+/// A number with four significant digits; `null` if it is not finite.
 fn number(x: f64) -> Value {
     format!("{x:.3e}").parse::<f64>().ok().filter(|x| x.is_finite()).map_or(Value::Null, |x| json!(x))
 }

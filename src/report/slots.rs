@@ -1,5 +1,5 @@
-//! Which figures share a place on the page, what the selectors offer, and how figures are named. Knows nothing
-//! of HTML and of files' contents.
+//! Assigns figures to slots of the page, collects the values of the selectors, and names the figures. Independent of
+//! HTML and of the content of files.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use super::markup::{safe_name, unique};
 use super::{Report, Section};
 use crate::lm::Layer;
 
-/// A section with its figures in their slots.
+/// A section with its figures, grouped into slots.
 pub struct Chapter<'a> {
     /// Safe and unique in the page.
     pub id: String,
@@ -16,31 +16,31 @@ pub struct Chapter<'a> {
     pub slots: Vec<Slot<'a>>,
 }
 
-/// Figures that differ only in model, stories, layer and axes: the selectors choose one of them.
+/// Figures that differ only in model, stories, layer and axes; the selectors choose one of them.
 pub struct Slot<'a> {
     pub figures: Vec<Named<'a>>,
 }
 
-/// A figure and the stem of its files' names, which also names it in links.
+/// A figure and the stem of its file names, which also identifies it in links.
 pub struct Named<'a> {
     pub stem: String,
     pub figure: &'a Figure,
 }
 
-/// The values that the selectors offer.
+/// The values offered by the selectors.
 #[derive(Debug, PartialEq)]
 pub struct Choices {
-    /// Each model with the layer that is shown first, in the order in which the figures name them.
+    /// Each model with the layer shown first, in the order of the figures.
     pub models: Vec<(String, Option<Layer>)>,
     pub stories: Vec<String>,
     /// Ascending.
     pub layers: Vec<Layer>,
-    /// Each axis of the sweep that has several values, with them, in the order in which the figures name them.
+    /// Each axis of the sweep with several values, and these values, in the order of the figures.
     pub axes: Vec<(String, Vec<String>)>,
 }
 
 impl Choices {
-    /// The selectors but the layer's, each with the name of its data attribute and the value that `figure` has there.
+    /// The data attribute of each selector except the layer's, with the value that `figure` has for it.
     pub fn of<'a>(&self, figure: &'a Figure) -> Vec<(String, Option<&'a str>)> {
         let mut of = vec![
             ("model".to_string(), figure.model.as_deref()),
@@ -54,7 +54,7 @@ impl Choices {
     }
 }
 
-/// The report's figures in chapters and slots, in the order of the report.
+/// Arranges the report's figures in chapters and slots, in the order of the report.
 pub fn arrange(report: &Report) -> Vec<Chapter<'_>> {
     let mut ids = BTreeSet::from(
         ["main", "model", "stories", "layer", "emotion", "bar", "index", "blocks"].map(String::from),
@@ -81,7 +81,7 @@ pub fn arrange(report: &Report) -> Vec<Chapter<'_>> {
         .collect()
 }
 
-/// What the selectors offer for all the report's figures.
+/// The values offered by the selectors for all figures of the report.
 pub fn choices(report: &Report) -> Choices {
     let figures = || report.sections.iter().flat_map(|s| &s.figures);
     let mut models: Vec<String> = Vec::new();
@@ -119,20 +119,20 @@ pub fn choices(report: &Report) -> Choices {
     }
 }
 
-/// Adds `value` to `values` if it is not among them.
+/// Adds `value` to `values` unless present.
 fn add(values: &mut Vec<String>, value: &str) {
     if !values.iter().any(|v| v == value) {
         values.push(value.to_string());
     }
 }
 
-/// The layer nearest to 2/3 of the last one; of two as near, the deeper.
+/// The layer nearest to 2/3 of the last one; on a tie, the deeper one.
 fn default_layer(layers: &BTreeSet<Layer>) -> Option<Layer> {
     let last = layers.last()?.number();
     layers.iter().copied().rev().min_by_key(|l| (3 * l.number()).abs_diff(2 * last))
 }
 
-/// Name, kind, and which of several alike for one model, source, layer and variant.
+/// Name, kind, and index among the figures with the same name and kind for one model, source, layer and variant.
 type SlotKey<'a> = (&'a str, &'static str, usize);
 
 fn keys(section: &Section) -> Vec<(SlotKey<'_>, &Figure)> {
@@ -160,7 +160,7 @@ fn names_of_several_slots(report: &Report) -> BTreeSet<&str> {
     slots.into_iter().filter(|(_, slots)| slots.len() > 1).map(|(name, _)| name).collect()
 }
 
-/// `name[_kind[-2]][_model][_stories][_layer-10][_from_token-50]`, the kind where the name alone does not tell figures apart.
+/// `name[_kind[-2]][_model][_stories][_layer-10][_from_token-50]`, with the kind only if the name is ambiguous.
 fn stem(&(name, kind, alike): &SlotKey, figure: &Figure, crowded: bool) -> String {
     let mut parts = vec![safe_name(name)];
     if crowded {

@@ -1,4 +1,4 @@
-//! A table -> HTML. Knows nothing of the page around it.
+//! Renders a table to HTML. Independent of the page around it.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,8 @@ use super::figure::{Cell, Place, TableFigure, Target};
 use super::markup::escape;
 use super::number::{NONE, fixed, ranged};
 
-/// The table; numbers stand right, in columns whose heads do so too. `address`: a place's address in the page.
+/// The table as HTML; numbers and the headers of their columns are right-aligned. `address`: the address of a place in
+/// the page.
 pub fn html(table: &TableFigure, address: &dyn Fn(&Place) -> Option<String>) -> String {
     let numeric: Vec<bool> = (0..table.columns.len())
         .map(|i| table.rows.iter().any(|row| matches!(row.get(i), Some(Cell::Number(..) | Cell::Ranged(..)))))
@@ -63,10 +64,10 @@ pub fn html(table: &TableFigure, address: &dyn Fn(&Place) -> Option<String>) -> 
     out
 }
 
-/// Tables with more columns than this are set closer.
+/// Tables with more columns than this are set more compactly.
 const DENSE: usize = 7;
 
-/// Texts of more characters than this are wrapped there.
+/// Texts with more characters than this are wrapped.
 const LONG: usize = 40;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Texts with coloured tokens -> HTML, by the first measure. Knows nothing of the page around them.
+//! Renders texts with coloured tokens to HTML, initially by the first measure. Independent of the page around them.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ use super::number::short;
 use super::svg::colour::step;
 use super::svg::heatmap::attributes;
 
-/// The texts, and the choice of a measure.
+/// The texts, with a selector for the measure.
 pub fn html(texts: &Texts) -> String {
     let mut out = format!("<div class=\"texts\" data-window=\"{}\">\n<form><label>", texts.window);
     let option = |measure: &String| format!("<option>{}</option>", escape(measure));

@@ -1,4 +1,4 @@
-//! The two axes of a plot: grid, ticks, zero lines, names. Knows nothing of what is plotted.
+//! The two axes of a plot: grid, ticks, zero lines, names. Independent of the plotted data.
 
 use super::super::number::{decimals, fixed, tick};
 use super::labels::Rect;
@@ -9,30 +9,30 @@ use super::{Anchor, Drawing, text};
 pub struct Axis<'a> {
     pub scale: &'a Scale,
     pub name: &'a str,
-    /// Its values are counts or indices: no ticks between whole numbers.
+    /// Values are counts or indices: ticks only at integers.
     pub whole: bool,
-    /// It is of the logarithms, to base ten, of its values.
+    /// The scale holds the base-10 logarithms of the values.
     pub log: bool,
 }
 
-/// How large the writing is, how far the names stand from the plot, and about how many ticks there are.
+/// Font sizes, distances of the names from the plot, and approximate numbers of ticks.
 pub struct Look {
     tick: f64,
     name: f64,
-    /// Between the ticks of y and the plot.
+    /// Distance between the tick labels of y and the plot.
     beside: f64,
-    /// Of the name of x below the plot, and of y left of it.
+    /// Distances of the name of x below the plot, and of the name of y left of it.
     gaps: (f64, f64),
     ticks: (usize, usize),
 }
 
-/// A plot as wide as the page: it needs 64 units to its left and 52 below.
+/// For a plot as wide as the page: needs 64 units on its left and 52 below.
 pub const FULL: Look = Look { tick: 11.5, name: 13.0, beside: 8.0, gaps: (36.0, 50.0), ticks: (8, 7) };
-/// One of several plots: it needs 48 units to its left and 34 below.
+/// For one of several plots: needs 48 units on its left and 34 below.
 pub const SMALL: Look = Look { tick: 9.0, name: 10.5, beside: 5.0, gaps: (26.0, 41.0), ticks: (5, 4) };
 
 impl Axis<'_> {
-    /// Its ticks with their labels, about `want` of them.
+    /// About `want` ticks with their labels.
     fn ticks(&self, want: usize) -> Vec<(f64, String)> {
         let (low, high) = (self.scale.low, self.scale.high);
         if self.log {
@@ -46,15 +46,15 @@ impl Axis<'_> {
     }
 }
 
-/// Ten to the power of `at` as a label: ticks have one digit.
+/// Ten to the power of `at` as a label with one significant digit.
 fn power(at: f64) -> String {
     let value = 10f64.powf(at);
     fixed(value, decimals(value * (1.0 + 1e-9)))
 }
 
-/// Draws grid, ticks, zero lines and names of the axes around `plot`, outside of which there is room for `look`.
+/// Draws grid, ticks, zero lines and names of the axes around `plot`, which needs the margins that `look` requires.
 pub fn draw(drawing: &mut Drawing, plot: &Rect, x: Axis, y: Axis, look: &Look) {
-    // Of counts and indices zero is one among others.
+    // For counts and indices, zero is not special.
     let class =
         |axis: &Axis, value: f64| if value == 0.0 && !axis.log && !axis.whole { "axis" } else { "grid" };
     // Zero lines last, over the grid.

@@ -1,4 +1,4 @@
-//! Horizontal bars with the band of their null behind them and the interval of their value before them -> SVG.
+//! Draws horizontal bars, with the band of their null distribution behind and the interval of their value in front.
 
 use super::super::figure::Bars;
 use super::super::markup::escape;

@@ -1,20 +1,20 @@
-//! The colours of all figures, light and dark, as CSS rules over class names: a drawing names classes only.
-//! Knows nothing of what is drawn.
+//! Colours of all figures, light and dark, as CSS rules for classes: a drawing refers to classes only. Independent of
+//! what is drawn.
 
-/// Light figures or dark ones.
+/// The light or the dark colour scheme.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheme {
     Light,
     Dark,
 }
 
-/// Classes of the diverging scale on either side of its neutral middle: few enough that one path a class is
-/// small, many enough that steps between neighbours are hardly seen.
+/// Classes of the diverging scale on either side of its neutral middle: few enough that one path per class stays small,
+/// many enough that steps between neighbours are hardly visible.
 pub const STEPS: i32 = 20;
 
-/// The class of a text in a cell of this class. In the light scheme cells grow darker with magnitude and black
-/// text gives way to white; in the dark scheme they grow brighter and white text gives way to black, earlier.
-/// The bounds are those at which each text keeps a contrast of 4.5 (WCAG 2.2, AA).
+/// The class of the text in a cell of class `step`. In the light scheme cells grow darker with magnitude, and text
+/// switches from black to white; in the dark scheme they grow brighter, and text switches from white to black, earlier.
+/// The bounds keep a contrast of at least 4.5 (WCAG 2.2, AA).
 pub fn text_class(step: Option<i32>) -> &'static str {
     match step.map_or(0, |s| (s - STEPS).abs()) {
         0..=12 => "on",
@@ -23,19 +23,19 @@ pub fn text_class(step: Option<i32>) -> &'static str {
     }
 }
 
-/// Classes `s0`, `s1`, ...: the colours of series, told apart by people who see no red or no green
-/// (after Okabe and Ito, darkened or lightened to a contrast of 3 against the paper).
+/// Classes `s0`, `s1`, ...: colours of series that are distinguishable with red-green colour blindness (after Okabe and
+/// Ito, darkened or lightened to a contrast of 3 against the paper).
 pub const SERIES: usize = 8;
 const SERIES_LIGHT: [&str; SERIES] =
     ["#0072b2", "#d55e00", "#00845c", "#b2508a", "#8a6d00", "#2b95d6", "#6b4fbb", "#555555"];
 const SERIES_DARK: [&str; SERIES] =
     ["#56b4e9", "#ff8c42", "#2fc59a", "#e39bc5", "#e6c35c", "#a5d8f7", "#b6a1f0", "#c8c8c8"];
 
-/// The rules of every class but the diverging scale's.
+/// The rules of all classes except the diverging scale's.
 ///
-/// `ink` text, `soft` lesser text, `grid` and `axis` lines, `lead` leader lines, `halo` around texts that may
-/// cross lines, `dot` points, `fill` bars,
-/// `band` the null's band, `whisker` intervals, `paper` the ground, `s0`... series (stroke) and `d0`... their markers (fill).
+/// `ink`: text; `soft`: secondary text; `grid`, `axis`: lines; `lead`: leader lines; `halo`: around texts that may
+/// cross lines; `dot`: points; `fill`: bars; `band`: band of the null; `whisker`: intervals; `paper`: background;
+/// `s0`, ...: series (stroke); `d0`, ...: their markers (fill).
 pub fn base_rules(scheme: Scheme) -> String {
     let (paper, ink, soft, grid, axis, lead, accent, band, series) = match scheme {
         Scheme::Light => (
@@ -72,8 +72,8 @@ pub fn base_rules(scheme: Scheme) -> String {
     rules
 }
 
-/// The rules of the diverging scale: `h0` (most negative) to `h40` (most positive) as strokes, and the texts in
-/// its cells: `on` on weak colours, `mid`, `off` on strong ones.
+/// The rules of the diverging scale: `h0` (most negative) to `h40` (most positive) as strokes, and of the texts in its
+/// cells: `on` on weak colours, `mid`, `off` on strong ones.
 pub fn scale_rules(scheme: Scheme) -> String {
     let [on, mid, off] = texts(scheme);
     let mut rules = format!(".on{{fill:{on}}}.mid{{fill:{mid}}}.off{{fill:{off}}}");
@@ -84,7 +84,7 @@ pub fn scale_rules(scheme: Scheme) -> String {
     rules
 }
 
-/// The rules of tokens on a ground of the diverging scale's colours.
+/// The rules of tokens with the diverging scale as background.
 pub fn token_rules(scheme: Scheme) -> String {
     let texts = texts(scheme);
     let rule = |step: i32| {
@@ -99,7 +99,7 @@ pub fn token_rules(scheme: Scheme) -> String {
     (-STEPS..=STEPS).map(rule).collect()
 }
 
-/// The colours of texts in cells, on weak, middling and strong colours.
+/// Text colours in cells, on weak, medium and strong colours.
 fn texts(scheme: Scheme) -> [&'static str; 3] {
     match scheme {
         Scheme::Light => ["#000", "#000", "#fff"],
@@ -107,7 +107,7 @@ fn texts(scheme: Scheme) -> [&'static str; 3] {
     }
 }
 
-/// The class of `value` on a scale that ends at plus and minus `limit`; `None` where there is no number.
+/// The class of `value` on a scale from `-limit` to `limit`; `None` for NaN.
 pub fn step(value: f64, limit: f64) -> Option<i32> {
     if value.is_nan() {
         return None;
@@ -116,9 +116,9 @@ pub fn step(value: f64, limit: f64) -> Option<i32> {
     Some((share * STEPS as f64).round() as i32 + STEPS)
 }
 
-/// The colour of `t` in -1..=1: blue, neutral, red. Equal steps of `t` are equal steps of lightness and of
-/// chroma in OKLCH, alike on both sides, so neither sign looks stronger than the other; blue against red is told
-/// apart with every common colour blindness.
+/// The colour of `t` in -1..=1: blue, neutral, red. Equal steps of `t` are equal steps of lightness and chroma in
+/// OKLCH, symmetric on both sides, so that neither sign looks stronger; blue and red are distinguishable with every
+/// common colour blindness.
 fn diverging(t: f64, scheme: Scheme) -> [u8; 3] {
     let (neutral, end, chroma, blue, red) = match scheme {
         Scheme::Light => (0.975, 0.46, 0.15, 257.0, 29.0),
@@ -169,7 +169,7 @@ mod tests {
         assert_eq!(step(0.3, 0.0), Some(20));
     }
 
-    /// Texts in cells have a contrast of at least 4.5 against every colour that may lie under them.
+    /// Texts in cells have a contrast of at least 4.5 against every possible background.
     #[test]
     fn texts_in_cells_can_be_read() {
         for scheme in [Scheme::Light, Scheme::Dark] {

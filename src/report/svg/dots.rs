@@ -1,4 +1,4 @@
-//! Dots with their intervals, a row each, and the band of their null behind them -> SVG.
+//! Draws dots with their intervals, one per row, with the band of their null distribution behind.
 
 use super::super::figure::Dots;
 use super::super::markup::escape;

@@ -1,5 +1,5 @@
-//! A matrix in colours around zero -> SVG. One path holds all cells of a colour, so that a matrix of 30 by 30
-//! takes about 10 kB and needs no script; the values ride along, packed, for the page's script to show.
+//! Draws a matrix as a heat map around zero. One path holds all cells of a colour, so that a 30 by 30 matrix takes
+//! about 10 kB and needs no script; the packed values are included for the page's script.
 
 use super::super::figure::Heatmap;
 use super::super::markup::escape;
@@ -7,7 +7,7 @@ use super::super::number::{decimals, fixed, place, short};
 use super::colour::{self, STEPS};
 use super::{Anchor, Drawing, text};
 
-/// Matrices with at most so many rows and columns have their values printed in the cells.
+/// Maximum number of rows and of columns for which values are printed in the cells.
 const PRINTED: usize = 12;
 
 /// Sizes in the drawing's units.
@@ -15,7 +15,7 @@ struct Layout {
     cell: f64,
     /// Font size of row and column labels.
     size: f64,
-    /// Direction of the column labels, clockwise.
+    /// Rotation of the column labels, clockwise.
     turn: f64,
     row_labels: f64,
     column_labels: f64,
@@ -37,7 +37,7 @@ pub(super) fn draw(heatmap: &Heatmap) -> Drawing {
     let Layout { cell, size, turn, row_labels, column_labels } = layout;
     let (left, top) = (30.0 + row_labels, 24.0 + column_labels);
     let (width, height) = (cell * columns as f64, cell * rows as f64);
-    // Slanted labels reach over the last column.
+    // Slanted labels extend beyond the last column.
     let overhang = if turn == -45.0 { column_labels } else { 8.0 };
     let right = (left + width + overhang).max(LEGEND + 2.0 * 30.0);
     let mut drawing = Drawing::new(right, top + height + 74.0, summary);
@@ -92,17 +92,17 @@ fn layout(heatmap: &Heatmap) -> Layout {
     Layout { cell, size, turn, row_labels, column_labels }
 }
 
-/// Labels wider than this end in an ellipsis.
+/// Labels wider than this are truncated with an ellipsis.
 const LABEL: f64 = 150.0;
 const LEGEND: f64 = 246.0;
 
-/// The value of a cell; NaN where the matrix is short of values.
+/// The value of a cell; NaN if the matrix has too few values.
 fn value(heatmap: &Heatmap, row: usize, column: usize) -> f64 {
     heatmap.values.get(row * heatmap.columns.len() + column).copied().unwrap_or(f64::NAN)
 }
 
-/// Each cell is a stroke of length and width 1 in a group that is scaled to the cell's size; neighbours of one
-/// colour are one stroke. Steps of the pen are relative, which is shorter.
+/// Draws each cell as a stroke of length and width 1 in a group scaled to the cell's size; neighbours of one colour are
+/// one stroke. Pen movements are relative, which is shorter.
 fn cells(drawing: &mut Drawing, heatmap: &Heatmap, limit: f64, (left, top): (f64, f64), cell: f64) {
     let mut paths = vec![(String::new(), (0, 0)); 2 * STEPS as usize + 1];
     for row in 0..heatmap.rows.len() {
@@ -150,7 +150,7 @@ fn print_values(drawing: &mut Drawing, heatmap: &Heatmap, limit: f64, (left, top
             let (x, y) = (left + (column as f64 + 0.5) * cell, top + (row as f64 + 0.5) * cell);
             let size: f64 = if cell > 50.0 { 13.0 } else { 12.0 };
             let label = fixed(v, decimals);
-            // Minus signs and three decimals make small values long.
+            // Minus signs and three decimals make labels of small values long.
             let size = size.min(size * (cell - 4.0) / text::width(&label, size)).max(9.0);
             let label = text::fit(&label, size, cell);
             drawing.text(x, y, size, Anchor::Middle, class, &label);
@@ -172,7 +172,7 @@ fn labels(drawing: &mut Drawing, heatmap: &Heatmap, layout: &Layout, (left, top)
         let at = match layout.turn {
             0.0 => format!("x=\"{}\" y=\"{}\"", place(x), place(top - 7.0)),
             turn => {
-                // The foot of the letters' middle line stands over the middle of the column.
+                // Centres the text's mid-line above the column.
                 let shift = if turn == -45.0 { 0.25 * size } else { 0.35 * size };
                 format!("transform=\"translate({} {})rotate({turn})\"", place(x + shift), place(top - 6.0))
             }
@@ -182,14 +182,14 @@ fn labels(drawing: &mut Drawing, heatmap: &Heatmap, layout: &Layout, (left, top)
     drawing.raw(format_args!("</g>"));
 }
 
-/// One label of a row or column; a shortened one has its full text in a title.
+/// Draws the label of a row or column; a truncated one has its full text in a title.
 fn label(drawing: &mut Drawing, attributes: &str, name: &str, size: f64) {
     let shown = text::fit(name, size, LABEL);
     let title = if shown == name { String::new() } else { format!("<title>{}</title>", escape(name)) };
     drawing.raw(format_args!("<text {attributes}>{}{title}</text>", escape(&shown)));
 }
 
-/// The scale's colours with the values at its ends and its middle, and what the value is.
+/// Draws the colour scale with the values at its ends and middle, and the meaning of the value.
 fn legend(drawing: &mut Drawing, heatmap: &Heatmap, limit: f64, largest: f64, (x, y): (f64, f64)) {
     let classes = 2 * STEPS + 1;
     let step = LEGEND / classes as f64;
@@ -214,7 +214,7 @@ fn legend(drawing: &mut Drawing, heatmap: &Heatmap, limit: f64, largest: f64, (x
     drawing.text(at, y + 38.0, 12.5, Anchor::Middle, "ink", &name);
 }
 
-/// The attributes that hold the cells' values, row after row.
+/// Attributes with the cells' values, row-major.
 fn data(heatmap: &Heatmap, largest: f64) -> String {
     let cells =
         (0..heatmap.rows.len()).flat_map(|row| (0..heatmap.columns.len()).map(move |column| (row, column)));
@@ -227,8 +227,8 @@ pub fn attributes(values: &[f64], largest: f64) -> String {
     format!("data-values=\"{}\" data-largest=\"{largest}\"", packed(values, largest))
 }
 
-/// Values of at most `largest` in magnitude, three characters of 64 each: 0 for no number, else the value in steps of `largest / 131071` plus
-/// 131072. The page's script shows them beside the pointer.
+/// Encodes values of magnitude at most `largest` in three base-64 digits each: 0 for NaN, else the value in steps of
+/// `largest / 131071` plus 131072. The page's script shows them next to the pointer.
 pub fn packed(values: &[f64], largest: f64) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     const HALF: f64 = 131071.0;

@@ -1,5 +1,5 @@
-//! Where the labels of points go: greedily, nearest place first, so that no label covers a point or another
-//! label. Knows nothing of how they are drawn.
+//! Placement of point labels: greedy, nearest place first, such that no label covers a point or another label.
+//! Independent of how they are drawn.
 
 /// A rectangle with sides along the axes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -11,7 +11,7 @@ pub struct Rect {
 }
 
 impl Rect {
-    /// Whether the two have common area.
+    /// Whether the two rectangles overlap.
     pub fn overlaps(&self, other: &Rect) -> bool {
         self.left < other.right
             && other.left < self.right
@@ -26,7 +26,7 @@ impl Rect {
             && self.bottom <= other.bottom
     }
 
-    /// The place in it that is nearest to `(x, y)`.
+    /// The point of the rectangle nearest to `(x, y)`.
     fn nearest(&self, (x, y): (f64, f64)) -> (f64, f64) {
         (x.clamp(self.left, self.right), y.clamp(self.top, self.bottom))
     }
@@ -39,7 +39,7 @@ impl Rect {
         Rect { left: self.left - by, top: self.top - by, right: self.right + by, bottom: self.bottom + by }
     }
 
-    /// Whether the segment from `a` to `b` meets it (Liang and Barsky).
+    /// Whether the segment from `a` to `b` intersects the rectangle (Liang and Barsky).
     fn meets(&self, a: (f64, f64), b: (f64, f64)) -> bool {
         let (mut enter, mut leave) = (0.0f64, 1.0f64);
         for (start, delta, low, high) in
@@ -59,11 +59,11 @@ impl Rect {
     }
 }
 
-/// Where a label went.
+/// The position of a label.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Placed {
     pub rect: Rect,
-    /// A line from the point's rim to the label, where the label does not stand beside its point.
+    /// A leader line from the point's rim to the label, if the label is not next to its point.
     pub leader: Option<((f64, f64), (f64, f64))>,
 }
 
@@ -75,8 +75,8 @@ const LEADER_FROM: usize = 2;
 const NEAR: [f64; 8] = [0.0, 7.0, 1.0, 4.0, 6.0, 2.0, 5.0, 3.0];
 const FAR: [f64; 16] = [0.0, 7.0, 1.0, 4.0, 6.0, 2.0, 5.0, 3.0, 7.5, 0.5, 4.5, 3.5, 6.5, 1.5, 5.5, 2.5];
 
-/// Places a label of the given width and height beside each point that has one, inside `bounds`; `None` where there
-/// is no room for it. Points are discs of radius `radius`. The same input gives the same places.
+/// Places a label of the given width and height near each point that has one, inside `bounds`; `None` if there is no
+/// room. Points are discs of radius `radius`. Deterministic.
 pub fn place(
     points: &[(f64, f64)],
     sizes: &[Option<(f64, f64)>],
@@ -93,7 +93,7 @@ pub fn place(
     placed
 }
 
-/// Those with most others around them choose first; they have the least choice.
+/// Points with the most neighbours come first, since they have the fewest free places.
 fn crowded_first(points: &[(f64, f64)]) -> Vec<usize> {
     let neighbours: Vec<usize> =
         points.iter().map(|&p| points.iter().filter(|&&q| distance(p, q) < 60.0).count()).collect();
@@ -108,7 +108,7 @@ fn candidates(point: (f64, f64), size: (f64, f64), radius: f64) -> impl Iterator
         directions.iter().map(move |&eighths| {
             let angle = eighths * std::f64::consts::FRAC_PI_4;
             let (ux, uy) = (angle.cos(), angle.sin());
-            // The label's near side, or its near corner, lies `gap` away from the rim.
+            // The label's nearest side or corner is `gap` away from the rim.
             let (x, y) = (
                 point.0 + ux * (radius + gap) + (ux * 1.6).clamp(-1.0, 1.0) * size.0 / 2.0,
                 point.1 + uy * (radius + gap) + (uy * 1.6).clamp(-1.0, 1.0) * size.1 / 2.0,
@@ -129,8 +129,8 @@ fn candidates(point: (f64, f64), size: (f64, f64), radius: f64) -> impl Iterator
     })
 }
 
-/// Whether a label can stand there: it and its leader meet no point, no label and no leader, and no other point
-/// is so near that it could be taken for the label's own.
+/// Whether a position is free: the label and its leader line intersect no point, label or leader line, and no other
+/// point is so near that it could be mistaken for the label's own.
 fn free(
     candidate: &Placed,
     own: usize,
@@ -203,7 +203,7 @@ mod tests {
         assert!(rect.distance(points[1]) >= 3.0 && got[1].is_none(), "{got:?}");
     }
 
-    /// 171 points in clumps, from a fixed sequence: whatever was placed is clear of everything.
+    /// 171 points in clusters, from a fixed sequence: no placed label overlaps anything.
     #[test]
     fn nothing_overlaps() {
         let mut state = 7u64;

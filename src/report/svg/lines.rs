@@ -1,4 +1,5 @@
-//! Curves over one axis, with bands behind them and a legend -> SVG. Colour, marker and dashes together tell the curves apart.
+//! Draws curves over one axis, with bands behind them and a legend. Colour, marker and dashes together distinguish the
+//! curves.
 
 use super::super::figure::{Band, Lines, Series};
 use super::super::markup::escape;
@@ -10,7 +11,7 @@ use super::scale::{Scale, extent};
 use super::{Anchor, Drawing, WIDTH, text};
 
 const SIZE: f64 = 12.0;
-/// Names in the legend that are wider end in an ellipsis.
+/// Names in the legend wider than this are truncated with an ellipsis.
 const LONGEST: f64 = 330.0;
 /// Curves with more points than this have no markers.
 const MARKED: usize = 60;
@@ -61,7 +62,7 @@ pub fn draw(lines: &Lines) -> Drawing {
     drawing
 }
 
-/// The entries of the legend.
+/// Draws the entries of the legend.
 pub fn entries(drawing: &mut Drawing, names: &[&str], places: &[(f64, f64)]) {
     for (i, (name, &(left, top))) in names.iter().zip(places).enumerate() {
         let (class, dash) = (i % SERIES, DASHES[i / SERIES % DASHES.len()]);
@@ -75,7 +76,7 @@ pub fn entries(drawing: &mut Drawing, names: &[&str], places: &[(f64, f64)]) {
     }
 }
 
-/// Where the entries of the legend begin, row by row, and how high it is.
+/// Positions of the legend's entries, row by row, and its height.
 pub fn legend(names: &[&str]) -> (Vec<(f64, f64)>, f64) {
     let (mut x, mut y) = (64.0, 12.0);
     let places = names
@@ -93,7 +94,7 @@ pub fn legend(names: &[&str]) -> (Vec<(f64, f64)>, f64) {
     (places, y + 8.0)
 }
 
-/// The curve, broken where a value is missing, and its markers.
+/// Draws a curve, interrupted at missing values, with its intervals and markers.
 pub fn curve(drawing: &mut Drawing, index: usize, series: &Series, across: &dyn Fn(f64) -> f64, y: &Scale) {
     let mut path = String::new();
     let mut pen_down = false;
@@ -132,14 +133,14 @@ pub fn curve(drawing: &mut Drawing, index: usize, series: &Series, across: &dyn 
     }
 }
 
-/// A place that has a value but no mark of its own: a vertical line that is not drawn.
+/// An invisible vertical line for a value without a visible mark; it carries the title.
 fn unseen(drawing: &mut Drawing, (x, y): (f64, f64), down: f64, title: &str) {
     let (x, y, down) = (place(x), place(y), place(down));
     let title = escape(title);
     drawing.raw(format_args!("<path d=\"M{x} {y}v{down}\" class=\"unseen\"><title>{title}</title></path>"));
 }
 
-/// The range between the lows and the highs; `look`: attributes of its path.
+/// Draws the range between the lower and upper bounds; `look`: attributes of its path.
 pub fn band(drawing: &mut Drawing, band: &Band, look: &str, across: &dyn Fn(f64) -> f64, y: &Scale) {
     let there = |p: &&(f64, f64, f64)| across(p.0).is_finite() && p.1.is_finite() && p.2.is_finite();
     let points: Vec<_> = band.points.iter().filter(there).collect();
@@ -160,7 +161,7 @@ pub fn band(drawing: &mut Drawing, band: &Band, look: &str, across: &dyn Fn(f64)
     }
 }
 
-/// A disc, square, triangle or diamond, by the curve's number.
+/// Draws a disc, square, triangle or diamond, depending on the curve's index.
 fn marker(drawing: &mut Drawing, index: usize, (x, y): (f64, f64), title: &str) {
     let shape = match index % 4 {
         0 => format!("M{} {}a3.6 3.6 0 1 0 7.2 0a3.6 3.6 0 1 0 -7.2 0z", place(x - 3.6), place(y)),

@@ -1,4 +1,4 @@
-//! Figures -> SVG. Knows the closed set of figures, and nothing of analyses, pages and files.
+//! Draws figures as SVG. Depends on the closed set of figures; independent of analyses, pages and files.
 
 mod axes;
 mod bars;
@@ -20,19 +20,19 @@ use super::markup::escape;
 use super::number::place;
 use colour::Scheme;
 
-/// Where the drawing will be shown: its marks are the same, its colours come from elsewhere.
+/// Where the drawing will be shown: the marks are the same, only the source of the colours differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dress {
-    /// Inside the page, whose style sheet holds `page_rules`.
+    /// Inside the page, whose style sheet contains `page_rules`.
     Page,
-    /// A file of its own, light or dark as the reader's system is.
+    /// A separate file, light or dark according to the reader's system.
     File,
-    /// Always light, in concrete colours and DejaVu Sans: what is turned into pixels.
+    /// Always light, with concrete colours and DejaVu Sans: input of the PNG renderer.
     Print,
 }
 
-/// The drawing of `body`, well-formed XML whatever the labels hold; `None` for a table and for texts. `title` is what screen
-/// readers say. The same input gives the same bytes.
+/// Draws `body` as well-formed XML, whatever the labels contain; `None` for tables and texts. `title` is read out by
+/// screen readers. The same input gives the same bytes.
 pub fn draw(title: &str, body: &Body, dress: Dress) -> Option<String> {
     let drawing = match body {
         Body::Scatter(scatter) => scatter::draw(scatter),
@@ -58,11 +58,11 @@ pub fn page_rules() -> String {
     )
 }
 
-/// A drawing in the making: its marks so far.
+/// A drawing under construction.
 struct Drawing {
     width: f64,
     height: f64,
-    /// What it is, in words, for those who do not see it.
+    /// Description for screen readers.
     summary: String,
     /// Whether it uses the diverging scale.
     diverging: bool,
@@ -71,7 +71,7 @@ struct Drawing {
     marks: String,
 }
 
-/// Where a text stands relative to its place.
+/// Alignment of a text relative to its position.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Anchor {
     Start,
@@ -84,7 +84,7 @@ impl Drawing {
         Drawing { width, height, summary, diverging: false, data: String::new(), marks: String::new() }
     }
 
-    /// A drawing that says that there is nothing to draw.
+    /// A drawing with a note that there is nothing to draw.
     fn empty(summary: String) -> Drawing {
         let mut drawing = Drawing::new(WIDTH, 80.0, summary);
         drawing.text(WIDTH / 2.0, 44.0, 13.0, Anchor::Middle, "soft", "no finite values to draw");
@@ -95,7 +95,7 @@ impl Drawing {
         self.marks.write_fmt(marks).expect("a string takes everything");
     }
 
-    /// `y` is the middle of the small letters' height, near enough.
+    /// Draws a text; `y` is approximately the middle of the lower-case letters.
     fn text(&mut self, x: f64, y: f64, size: f64, anchor: Anchor, class: &str, content: &str) {
         let (x, y, size) = (place(x), place(y + 0.35 * size), place(size));
         let anchor = match anchor {
@@ -109,7 +109,7 @@ impl Drawing {
         ));
     }
 
-    /// A text whose reading direction is turned by `degrees` clockwise; it starts, or is centred, at the place.
+    /// Draws a text rotated clockwise by `degrees`; it starts, or is centred, at the position.
     fn turned(
         &mut self,
         (x, y): (f64, f64),
@@ -134,7 +134,7 @@ impl Drawing {
         self.raw(format_args!("<path d=\"M{x1} {y1}L{x2} {y2}\" class=\"{class}\"/>"));
     }
 
-    /// A filled rectangle; `title` is shown when the pointer rests on it.
+    /// Draws a filled rectangle; `title` is its tooltip.
     fn rect(&mut self, (x, y): (f64, f64), (width, height): (f64, f64), class: &str, title: &str) {
         let (x, y, width, height) = (place(x), place(y), place(width), place(height));
         let title =
@@ -175,7 +175,7 @@ impl Drawing {
     }
 }
 
-/// The width of drawings that may choose it: that of the page's column of text.
+/// The default width of drawings: that of the page's text column.
 const WIDTH: f64 = 820.0;
 
 const FONT: &str = "system-ui,-apple-system,Segoe UI,Roboto,Helvetica Neue,Arial,sans-serif";

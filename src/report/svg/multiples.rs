@@ -1,4 +1,4 @@
-//! Small plots of curves over the same axis, under one legend -> SVG.
+//! Draws small plots of curves over the same axis, with a common legend.
 
 use super::super::figure::{Multiples, Plot, Series};
 use super::axes::{self, Axis};
@@ -10,7 +10,7 @@ use super::{Anchor, Drawing, WIDTH, text};
 
 const IN_A_ROW: usize = 3;
 const GAP: f64 = 16.0;
-/// What the axes take on a plot's left, and what is free on its right.
+/// Margins of a plot: for the axis on its left, and on its right.
 const LEFT: f64 = 44.0;
 const RIGHT: f64 = 4.0;
 const HEIGHT: f64 = 120.0;
@@ -25,7 +25,7 @@ pub fn draw(Multiples { x: name, plots }: &Multiples) -> Drawing {
         return Drawing::empty(summary);
     }
     let names = names(plots);
-    // One curve a plot needs no name.
+    // A single curve per plot needs no legend.
     let (places, above) = if names.len() > 1 { legend(&names) } else { (Vec::new(), 0.0) };
     let (width, rows) =
         ((WIDTH - (IN_A_ROW - 1) as f64 * GAP) / IN_A_ROW as f64, plots.len().div_ceil(IN_A_ROW));
@@ -65,7 +65,7 @@ pub fn draw(Multiples { x: name, plots }: &Multiples) -> Drawing {
     drawing
 }
 
-/// The names of all curves, each once, in order of appearance: a curve's place is its colour, in every plot.
+/// The distinct names of all curves, in order of appearance: the index of a name determines its colour in every plot.
 fn names(plots: &[Plot]) -> Vec<&str> {
     let mut names: Vec<&str> = Vec::new();
     for Series { name, .. } in plots.iter().flat_map(|plot| &plot.series) {

@@ -1,4 +1,4 @@
-//! Planes of labelled points side by side -> SVG.
+//! Draws scatter plots of labelled points side by side.
 
 use std::collections::BTreeSet;
 
@@ -9,17 +9,17 @@ use super::scale::{Scale, extent};
 use super::scatter::{Dots, dots};
 use super::{Anchor, Drawing, WIDTH, text};
 
-/// What the axes take on a panel's left, and what is free on its right.
+/// Margins of a panel: for the axis on its left, and on its right.
 const LEFT: f64 = 48.0;
 const RIGHT: f64 = 4.0;
 
-/// The size of the details' font.
+/// Font size of the details.
 const DETAIL: f64 = 10.0;
 
-/// Up to so many points, all are labelled.
+/// Maximum number of points per panel up to which all are labelled.
 const ALL_LABELLED: usize = 40;
 
-/// Where more, so many that lie outermost: one in each direction, seen from the middle.
+/// Number of labelled points otherwise: the outermost one in each of this many directions from the centre.
 const DIRECTIONS: usize = 14;
 
 pub fn draw(Panels { panels }: &Panels) -> Drawing {
@@ -75,8 +75,8 @@ pub fn draw(Panels { panels }: &Panels) -> Drawing {
     drawing
 }
 
-/// Two large panels in a row, or three small ones: where all titles have equally many, so that no row is of two titles;
-/// otherwise as many as keep the drawing short.
+/// Panels per row: two large or three small ones. If all titles have the same number of panels, chosen such that no row
+/// mixes two titles; otherwise to keep the drawing short.
 fn in_a_row(panels: &[Panel]) -> usize {
     let runs: Vec<usize> = panels.chunk_by(|a, b| a.title == b.title).map(<[Panel]>::len).collect();
     let divides = |n: usize| runs.iter().all(|&run| run == runs[0]) && runs[0].is_multiple_of(n);
@@ -92,7 +92,7 @@ fn is_finite(point: &Point) -> bool {
     point.x.is_finite() && point.y.is_finite()
 }
 
-/// `parts` one after the other in as few lines as they fit into.
+/// Joins `parts` into as few lines as possible.
 fn lines(parts: &[String], limit: f64) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for part in parts {
@@ -105,8 +105,8 @@ fn lines(parts: &[String], limit: f64) -> Vec<String> {
     lines
 }
 
-/// The labels that are drawn; `None`: all. Of many, those of the points of the first panel that lie farthest out in
-/// each of several directions, so that the same can be followed from panel to panel.
+/// The labels to draw; `None`: all. With many points, those of the outermost points of the first panel in each of
+/// several directions, so that the same points can be followed from panel to panel.
 fn labelled(panels: &[Panel]) -> Option<BTreeSet<&str>> {
     if panels.iter().all(|panel| panel.plane.points.len() <= ALL_LABELLED) {
         return None;

@@ -1,6 +1,6 @@
-//! Linear and logarithmic scales and their ticks. Knows nothing of what is drawn on them.
+//! Linear and logarithmic scales and their ticks. Independent of what is drawn on them.
 
-/// A linear map from values to places in the drawing.
+/// A linear map from values to coordinates of the drawing.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Scale {
     pub low: f64,
@@ -10,18 +10,18 @@ pub struct Scale {
 }
 
 impl Scale {
-    /// Maps `low..high` onto `start..end`; `start` may be the greater one, as on an upward axis.
+    /// Maps `low..high` onto `start..end`; `start` may be larger than `end`, as on an upward axis.
     pub fn new((low, high): (f64, f64), (start, end): (f64, f64)) -> Scale {
         Scale { low, high, start, end }
     }
 
-    /// Where `value` lies.
+    /// The coordinate of `value`.
     pub fn at(&self, value: f64) -> f64 {
         self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
     }
 }
 
-/// The powers of ten inside `low..=high`, given as their exponents, with 2 and 5 times each where there are few.
+/// Ticks at the powers of ten inside `low..=high`, given as exponents, and at 2 and 5 times these if there are few.
 pub fn log_ticks(low: f64, high: f64) -> Vec<f64> {
     let between = |steps: &[f64]| {
         let powers = low.floor() as i32..=high.ceil() as i32;
@@ -32,8 +32,8 @@ pub fn log_ticks(low: f64, high: f64) -> Vec<f64> {
     if whole.len() > 3 { whole } else { between(&[0.0, 2f64.log10(), 5f64.log10()]) }
 }
 
-/// The smallest and largest finite value, widened by `share` of their distance on both sides, and never of
-/// width zero: a single value stands in the middle of a range as wide as itself, or of `-1..1`.
+/// The range of the finite values, widened by `share` of its width on both sides and never of width zero: a single
+/// value is centred in a range as wide as itself, or in `-1..1`.
 pub fn extent(values: impl IntoIterator<Item = f64>, share: f64) -> (f64, f64) {
     let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
     for value in values.into_iter().filter(|v| v.is_finite()) {
@@ -43,7 +43,7 @@ pub fn extent(values: impl IntoIterator<Item = f64>, share: f64) -> (f64, f64) {
     if low > high {
         return (-1.0, 1.0);
     }
-    // Halves, because the distance of two finite values may not be finite.
+    // Halves, since the difference of two finite values may overflow.
     let half = high / 2.0 - low / 2.0;
     if half <= 1e-12 * low.abs().max(high.abs()) {
         let reach = if low == 0.0 { 1.0 } else { low.abs() / 2.0 };
@@ -52,16 +52,15 @@ pub fn extent(values: impl IntoIterator<Item = f64>, share: f64) -> (f64, f64) {
     (low - share * 2.0 * half, high + share * 2.0 * half)
 }
 
-/// Ticks at multiples of 1, 2 or 5 times a power of ten inside `low..=high`, about `want` of them, and their
-/// distance.
+/// About `want` ticks inside `low..=high`, at multiples of 1, 2 or 5 times a power of ten, and their spacing.
 pub fn ticks(low: f64, high: f64, want: usize) -> (Vec<f64>, f64) {
     let rough = (high - low) / want.max(1) as f64;
     if !rough.is_finite() || rough <= 0.0 {
         return (Vec::new(), 1.0);
     }
     let power = 10f64.powi(rough.log10().floor() as i32);
-    // The step nearest to the wanted one on a logarithmic scale: the bounds are the geometric means of
-    // neighbours in 1, 2, 5, 10.
+    // The step nearest to the desired one on a logarithmic scale: the bounds are the geometric means of neighbours in
+    // 1, 2, 5, 10.
     let step = power
         * match rough / power {
             r if r < 2f64.sqrt() => 1.0,

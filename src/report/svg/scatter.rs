@@ -1,4 +1,4 @@
-//! Labelled points in the plane -> SVG.
+//! Draws labelled points in the plane.
 
 use super::super::figure::{Point, Scatter};
 use super::super::markup::escape;
@@ -14,7 +14,7 @@ pub fn draw(scatter: &Scatter) -> Drawing {
     if points.is_empty() {
         return Drawing::empty(summary);
     }
-    // Many labels: smaller ones, on a taller sheet.
+    // With many labels, smaller fonts and a taller drawing.
     let (height, size, radius) = match points.len() {
         0..=40 => (600.0, 12.0, 4.0),
         41..=90 => (680.0, 10.5, 3.4),
@@ -42,16 +42,16 @@ pub fn draw(scatter: &Scatter) -> Drawing {
     drawing
 }
 
-/// How points and their labels are drawn.
+/// Sizes of points and labels.
 pub struct Dots {
-    /// Of the labels' font.
+    /// Font size of the labels.
     pub size: f64,
     pub radius: f64,
-    /// Bound on a label's width.
+    /// Maximum width of a label.
     pub widest: f64,
 }
 
-/// Draws the points, and the labels of those that are `labelled`; how many of these have no room.
+/// Draws the points and the labels of those that are `labelled`; returns how many labels have no room.
 pub fn dots(
     drawing: &mut Drawing,
     points: &[&Point],
@@ -85,7 +85,7 @@ pub fn dots(
     }
     for ((name, &(cx, _)), at) in names.iter().zip(&places).zip(&placed) {
         let Some(Placed { rect, .. }) = at else { continue };
-        // The side that faces the point stays where it was planned, however wide the reader's font is.
+        // Anchored at the side facing the point, which stays in place however wide the reader's font is.
         let (x, anchor) = if rect.left >= cx {
             (rect.left + 1.0, Anchor::Start)
         } else if rect.right <= cx {

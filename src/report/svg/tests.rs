@@ -1,4 +1,4 @@
-//! Every kind of drawing, seen from outside: well-formed, safe, the same each time.
+//! Tests of every kind of drawing: well-formed, safe, deterministic.
 
 use super::super::figure::*;
 use super::super::png;
@@ -147,7 +147,7 @@ fn a_table_is_no_drawing() {
     assert_eq!(draw("t", &Body::Table(TableFigure { columns: vec![], rows: vec![] }), Dress::Page), None);
 }
 
-/// Both schemes in a file, light alone in print, none in the page, whose own style sheet has them.
+/// Both schemes in a file, only the light one in print, none in the page, whose own style sheet has them.
 #[test]
 fn colours_come_from_where_the_drawing_is_shown() {
     let body = &heatmap();
@@ -158,7 +158,7 @@ fn colours_come_from_where_the_drawing_is_shown() {
     assert!(page_rules().contains(".h40{stroke:#") && page_rules().contains("prefers-color-scheme:dark"));
 }
 
-/// The print dress becomes pixels of twice the drawing's size, on white, with its colours.
+/// `Dress::Print` is rendered to pixels at twice the drawing's size, on white, with its colours.
 #[test]
 fn pixels_are_drawn() {
     let body = &heatmap();

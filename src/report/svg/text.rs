@@ -1,5 +1,5 @@
-//! How wide a text will be, without a font at hand: DejaVu Sans' advance widths, which are wider than those of
-//! the sans-serif fonts that browsers take, so that what fits here fits there.
+//! Estimates the width of a text without a font: from DejaVu Sans' advance widths, which are wider than those of the
+//! sans-serif fonts of browsers, so that a text that fits here fits there.
 
 /// Advance widths of DejaVu Sans 2.37 for U+0020 to U+007E, in thousandths of the font size.
 #[rustfmt::skip]
@@ -12,12 +12,12 @@ const ADVANCE: [u16; 95] = [
     635, 635, 411, 521, 392, 634, 592, 818, 592, 592, 525, 636, 337, 636, 838,
 ];
 
-/// The width of `text` in `size`, in the drawing's units.
+/// The width of `text` at font size `size`, in the drawing's units.
 pub fn width(text: &str, size: f64) -> f64 {
     text.chars().map(advance).sum::<f64>() * size / 1000.0
 }
 
-/// `text`, or as much of it as fits into `limit` with an ellipsis.
+/// `text`, truncated with an ellipsis if it is wider than `limit`.
 pub fn fit(text: &str, size: f64, limit: f64) -> String {
     if width(text, size) <= limit {
         return text.to_string();
@@ -36,7 +36,7 @@ pub fn fit(text: &str, size: f64, limit: f64) -> String {
 fn advance(c: char) -> f64 {
     match c {
         ' '..='~' => ADVANCE[c as usize - ' ' as usize] as f64,
-        // Combining marks and joiners take no room; East Asian scripts and pictures take a full square.
+        // Combining marks and joiners have zero width; East Asian scripts and emoji have full width.
         '\u{300}'..='\u{36f}' | '\u{200b}'..='\u{200f}' | '\u{fe00}'..='\u{fe0f}' => 0.0,
         '\u{1100}'..='\u{115f}'
         | '\u{2e80}'..='\u{d7a3}'
