@@ -80,7 +80,7 @@ pub fn listen() -> io::Result<()> {
 /// the other end of the pipe is gone.
 pub fn hang_on_stdin() {
     if SILENT.swap(true, Ordering::SeqCst) {
-        return; // it does
+        return; // a reader thread is already running
     }
     std::thread::spawn(|| {
         let mut stdin = io::stdin().lock();

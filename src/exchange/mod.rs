@@ -17,7 +17,7 @@ use crate::lm::Layer;
 /// The layer convention, stated in every file.
 const CONVENTION: &str = "resid_post, 0-based block";
 
-/// A format of files.
+/// A file format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// A control vector of llama.cpp and repeng: one file an emotion

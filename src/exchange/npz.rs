@@ -57,9 +57,9 @@ pub fn read(bytes: &[u8]) -> Result<(About, Vec<Array>)> {
         let entry = zip.by_index_raw(at)?;
         let Some(name) = entry.name().strip_suffix(".npy").map(str::to_string) else { continue };
         if name == SAID {
-            continue; // a text, for people
+            continue; // the metadata string, for human readers only
         }
-        #[allow(deprecated)] // the number of the method, which the container alone need not know
+        #[allow(deprecated)] // the raw method number, since entries are unpacked here and not by `zip`
         let unpacked: Box<dyn Read> = match entry.compression().to_u16() {
             0 => Box::new(entry),
             8 => Box::new(flate2::read::DeflateDecoder::new(entry)),

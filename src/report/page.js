@@ -1,4 +1,5 @@
-// What is chosen, which figures show it, and the page's address. The files of src/report/page/ follow in the same scope.
+// The current selection, the figures that show it, and the page's address. The files of src/report/page/ follow in the
+// same scope.
 
 const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 const byId = (id) => document.getElementById(id);
@@ -8,7 +9,7 @@ const make = (tag, properties = {}, ...children) => {
   return element;
 };
 
-// --- The page's data: an index of all figures, and blocks of them, which are inflated when one is asked for. ---------
+// --- The page's data: an index of all figures, and compressed blocks of them, inflated on demand. --------------------
 
 const index = JSON.parse(byId("index").textContent);
 
@@ -18,7 +19,7 @@ const inflate = async (packed) => {
   return new Response(stream).text();
 };
 
-// Block `n` as one text, the figures' HTML with NUL between them. A page that is served sets `emoflowBlock` instead.
+// Block `n` as one text: the figures' HTML, separated by NUL. A served page sets `emoflowBlock` instead.
 const carried = () => {
   const lines = byId("blocks").textContent.split("\n");
   return (n) => inflate(lines[n]);
@@ -35,10 +36,10 @@ const block = (n) => {
   return texts;
 };
 
-// --- What is chosen. --------------------------------------------------------------------------------------------
+// --- The selection. ---------------------------------------------------------------------------------------------
 
 const bar = byId("bar");
-// The selectors that a figure fits or not: model, stories, axis-0, axis-1, ...
+// Selectors that a figure must match exactly: model, stories, axis-0, axis-1, ...
 const exact = ["model", "stories", ...index.axes.map((_, at) => `axis-${at}`)].filter((id) => byId(id));
 const slots = index.slots.map((slot) => ({ ...slot, element: byId(slot.id), best: undefined, shown: undefined }));
 
@@ -46,7 +47,7 @@ const chosen = (id) => byId(id)?.value ?? "";
 const emotion = () => chosen("emotion");
 const fits = (figure, ids) => ids.every((id) => figure[id] === undefined || figure[id] === chosen(id));
 
-// The layer that tables number -1 are the token embeddings.
+// Layer -1 of the tables is the token embedding.
 const layerName = (layer) => (layer === -1 ? "embed" : String(layer));
 
 const layersOf = new Map();
@@ -80,14 +81,14 @@ const firstLayer = (layers) => {
 
 const name = (id) => byId(id).closest("label").querySelector("span").textContent;
 
-// What was chosen of that which the figures of a slot depend on, in words.
+// The selection in words, restricted to the selectors on which the figures of a slot depend.
 const wanted = (figures) => {
   const needed = exact.filter((id) => figures.some((f) => f[id] !== undefined));
   const words = { model: (value) => value, stories: (value) => `the stories ${value}` };
   return needed.map((id) => (words[id] ?? ((value) => `${name(id)} = ${value}`))(chosen(id))).join(", ");
 };
 
-// --- Slots: each shows the one figure that fits what is chosen best. --------------------------------------------------
+// --- Slots: each shows the figure that best matches the selection. ---------------------------------------------------
 
 const distance = (figure) => (figure.layer === undefined || chosen("layer") === "" ? 0 : Math.abs(figure.layer - Number(chosen("layer"))));
 
@@ -107,7 +108,7 @@ const choose = (slot) => {
 
 const isReady = (slot) => slot.shown === slot.best && slot.element.classList.contains("ready");
 
-// Puts the figure that is to be seen into its slot; what was there stays until the other is ready.
+// Puts the selected figure into its slot; the previous one stays until the new one is ready.
 const render = (slot) => {
   if (isReady(slot)) return Promise.resolve();
   if (slot.coming?.best !== slot.best || slot.coming === undefined) slot.coming = { best: slot.best, done: put(slot) };
@@ -135,7 +136,7 @@ const put = async (slot) => {
   element.classList.add("ready");
 };
 
-// What a figure can do, once it stands in the page.
+// Makes a figure interactive once it is in the page.
 const serve = (figure) => {
   serveTables(figure);
   serveMarks(figure);
@@ -160,7 +161,7 @@ const watch = new IntersectionObserver(
   { rootMargin: "50% 0px" },
 );
 
-// What is not near follows when there is nothing else to do, so that the page can be searched and printed.
+// The remaining figures are rendered when the browser is idle, so that the page can be searched and printed.
 const idle = globalThis.requestIdleCallback ?? ((work) => setTimeout(work, 30));
 let waiting = false;
 const rest = () => {
@@ -191,7 +192,7 @@ const show = () => {
   rest();
 };
 
-// --- The address: `#place?model=m&layer=4&emotion=sad`; axes of a sweep by their names. ------------------------------
+// --- The address: `#place?model=m&layer=4&emotion=sad`; axes of a sweep appear by name. ------------------------------
 
 const keys = [["model", "model"], ["stories", "stories"], ...index.axes.map((axis, at) => [`axis-${at}`, axis]), ["layer", "layer"], ["emotion", "emotion"]];
 const parse = (hash) => {
@@ -220,7 +221,7 @@ const select = (id, value) => {
   if (element && [...element.options].some((option) => option.value === value)) element.value = value;
 };
 
-// Chooses what the address says, and shows its place.
+// Applies the selection in the address and scrolls to its place.
 const follow = async () => {
   const { place, query } = parse(location.hash);
   const of = (figure) => `fig-${figure.stem}` === place;
@@ -231,7 +232,7 @@ const follow = async () => {
   show();
   markAll();
   remember(place);
-  // A claim leads to a chapter and says of what: to the first figure there that shows it.
+  // The link of a claim names a chapter and a selection: it leads to the first figure there that shows it.
   const asked = (slot) => slot.section === place && slot.best !== undefined && query.has("layer");
   const slot = named?.slot ?? slots.find((slot) => slot.id === place) ?? slots.find(asked);
   const element = slot?.element ?? (place === "" ? null : byId(place));

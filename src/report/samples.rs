@@ -65,7 +65,7 @@ mod tests {
         let data: Value = serde_json::from_str(data).unwrap();
         assert_eq!(
             data["texts"][0],
-            // The values as 1 and 131,072 in base 64: the smallest there is, and nothing.
+            // The values encode to 1 and 131,072 in base 64: the smallest value, and zero.
             json!([
                 ["angry", "yes"],
                 [0.1235, null],

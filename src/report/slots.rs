@@ -294,7 +294,7 @@ mod tests {
         assert_eq!(choices(&report), want);
     }
 
-    /// `f` in a variant of a sweep.
+    /// `f` as a figure of one variant of a sweep.
     fn variant(f: Figure, axes: &[(&str, &str)]) -> Figure {
         Figure { axes: axes.iter().map(|(a, v)| (a.to_string(), v.to_string())).collect(), ..f }
     }

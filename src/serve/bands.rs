@@ -52,7 +52,7 @@ pub struct Point {
     pub surprise: Option<f64>,
     /// Share of its trigrams of tokens that occur earlier in it.
     pub repeated: Option<f64>,
-    /// The same without steering.
+    /// The same share for the text generated without steering.
     pub repeated_before: Option<f64>,
     pub coherent: bool,
 }
@@ -69,7 +69,7 @@ impl Point {
 /// Every band of a model.
 ///
 /// # Errors
-/// A table that cannot be read.
+/// A table cannot be read.
 pub fn bands(ready: &Ready, model: &str) -> Result<Vec<Band>> {
     let mut all = Vec::new();
     for node in &ready.plan.nodes {
@@ -103,7 +103,7 @@ pub fn bands(ready: &Ready, model: &str) -> Result<Vec<Band>> {
     Ok(all)
 }
 
-/// The layers of an analysis that steers several at once.
+/// The layers of an analysis that steers several layers together.
 fn together(ready: &Ready, node: &Node, params: &Steering, own: &[Layer]) -> Vec<Layer> {
     if !own.is_empty() {
         return own.to_vec();
@@ -113,7 +113,7 @@ fn together(ready: &Ready, node: &Node, params: &Steering, own: &[Layer]) -> Vec
     model.map_or_else(Vec::new, |model| params.layers.of(&model.layers, model.spec.n_layers()))
 }
 
-/// By emotion and layer, in the order of strengths.
+/// Measured points by emotion and layer, sorted by strength.
 fn points(entry: &Entry, emotions: &[String]) -> Result<Points> {
     let mut all = Points::new();
     if entry.manifest.file("steering_coherence").is_ok() {

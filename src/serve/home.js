@@ -1,5 +1,5 @@
 "use strict";
-// How far the run is, asked again while it goes on; and what it has left.
+// Status of the run, polled regularly, and its result files.
 const say = (where, text) => { document.querySelectorAll(where).forEach((it) => { it.textContent = text; }); };
 const make = (tag, text, more) => Object.assign(document.createElement(tag), { textContent: text ?? "" }, more);
 const STATES = { never_run: "not run yet", running: "running", submitted: "submitted to Slurm", interrupted: "interrupted: the same `emoflow run` continues it", failed: "ended with failures", finished: "finished" };

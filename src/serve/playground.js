@@ -1,6 +1,7 @@
 "use strict";
-// One text in three columns that are written side by side: unsteered, steered, and with a random direction of the same length. Every
-// token has a reading: the product of the residual stream with an emotion's direction.
+// One prompt continued in three columns, generated side by side: unsteered, steered, and steered along a random
+// direction of the same norm. Every token has a reading: the dot product of the residual stream with an emotion's
+// direction.
 const $ = (id) => document.getElementById(id);
 const make = (tag, text, more) => Object.assign(document.createElement(tag), { textContent: text ?? "" }, more);
 const POSITIONS = {
@@ -14,7 +15,7 @@ const STEPS = 9;
 let experiment;
 let columns = [];
 let abort = null;
-// The conversation so far: what the user said, what each column answered, and with which settings.
+// The conversation so far: the user's turns, the replies of each column, and the settings.
 let turns = [], replies = [[], [], []], under = [];
 
 const model = () => experiment.models.find((it) => it.name === $("model").value);
@@ -67,7 +68,7 @@ function chooseMode() {
   band();
 }
 
-// The band in which text was found coherent
+// The range of strengths in which text was measured to be coherent
 
 function measured() {
   const [own, at, where] = [set(), layers().map(String).join(), $("positions").value];
@@ -170,7 +171,7 @@ async function write(last) {
   }
   abort = null;
   $("state").textContent = ended;
-  // What was written until it was stopped is the conversation's, too.
+  // Text generated before an interruption is part of the conversation, too.
   if (!plain() && columns.length && ended) {
     turns = body.turns;
     replies = columns.map((column, at) => [...replies[at], column.text]);
@@ -255,8 +256,8 @@ function later() {
   requestAnimationFrame(() => { waits = false; colour(); });
 }
 
-// The scale: the middle of all readings but those of first tokens, which in many models are far off; and the distance that nine in ten
-// are within.
+// The scale: the median of all readings except those of first tokens, which are outliers in many models, and the
+// distance from it within which nine in ten readings lie.
 function colour() {
   const values = columns.flatMap((column) => column.tokens.slice(1).map((it) => it.value)).filter((value) => value !== null).sort((a, b) => a - b);
   if (!values.length) return;
@@ -362,7 +363,7 @@ $("prompt").onkeydown = (event) => { if (event.key === "Enter" && (event.ctrlKey
 
 $("copy").onclick = async () => {
   wrong("");
-  // The conversation as it was, or what would be said first.
+  // The conversation so far, or the prompt that would begin it.
   const before = turns.length ? turns.slice(0, -1) : [];
   const last = turns.length ? turns.at(-1) : $("prompt").value;
   const body = { ...request(last) };

@@ -1,5 +1,5 @@
 "use strict";
-// Rows of a table of the results, which the server filters, searches and sorts. What is looked at is in the address.
+// Rows of a table of the results, filtered, searched and sorted by the server. The current view is in the address.
 const $ = (id) => document.getElementById(id);
 const make = (tag, text, more) => Object.assign(document.createElement(tag), { textContent: text ?? "" }, more);
 const N = 50;
@@ -62,7 +62,7 @@ function filters(columns, rows) {
   const now = asked.get("file");
   if (shape === now) return;
   shape = now;
-  // A column that names each row is searched, not chosen from.
+  // A column whose values are mostly distinct is searched, not offered as a choice.
   const some = columns.filter((column) => column.values.length > 1 && 2 * column.values.length <= rows && column.values.every((value) => value.length <= 60));
   $("filters").replaceChildren(...some.map((column) => {
     const label = make("label", column.name);

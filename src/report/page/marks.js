@@ -1,4 +1,5 @@
-// Every mark of a drawing has its value, under the pointer and by the arrow keys; those of the chosen emotion are marked.
+// Every mark of a drawing shows its value under the pointer and by the arrow keys; marks of the selected emotion are
+// highlighted.
 
 const tip = make("div", { className: "tip", hidden: true });
 const said = make("div", { className: "said-aloud" });
@@ -8,7 +9,7 @@ document.body.append(tip, said);
 const NONE = "\u2013";
 const spell = (value) => (Number.isNaN(value) ? NONE : String(Number(value.toPrecision(3))).replace("-", "\u2212"));
 
-// The tip beside a point of the window: `strong` is what stands first.
+// Shows a tooltip near a point of the window; `strong` is its first, bold part.
 const tell = (strong, text, x, y) => {
   tip.replaceChildren(make("b", { textContent: strong }), text);
   tip.hidden = false;
@@ -23,7 +24,7 @@ const hush = () => {
   ring?.remove();
 };
 
-// --- Values that are packed into an attribute, three characters each. -------------------------------------------
+// --- Values packed into an attribute, three characters each. ----------------------------------------------------
 
 const digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 const unpacked = (values, largest, index) => {
@@ -32,7 +33,7 @@ const unpacked = (values, largest, index) => {
 };
 const unpack = ({ dataset }, index) => unpacked(dataset.values, Number(dataset.largest), index);
 
-// The class of a value on the colours' scale, which ends at plus and minus `limit`.
+// The class of a value on the colour scale from `-limit` to `limit`.
 const shade = (value, limit) => (Number.isNaN(value) ? "" : `h${Math.round(Math.max(-1, Math.min(1, value / (limit || 1))) * 20) + 20}`);
 
 // --- Words: whether a label names an emotion. ---------------------------------------------------------------------
@@ -46,7 +47,7 @@ const emotionIn = (label) => emotions.find(([, pattern]) => pattern.test(label))
 
 const SVG = "http://www.w3.org/2000/svg";
 
-// What can be pointed at: its label, its value, where it is in the drawing, and what it is for the keyboard.
+// All marks of a drawing with a title: element, label, value, and whether the mark is secondary.
 const marksOf = (svg) => {
   const marks = [];
   for (const title of all("title", svg)) {
@@ -57,10 +58,10 @@ const marksOf = (svg) => {
       element.dataset.full = text;
       continue;
     }
-    // A label may have colons too: the value is what begins as a number does.
+    // A label may contain colons: the value begins after the first colon that is followed by a number.
     const [, label, value] = /^(.*?): ([\d\u2212\u221e\u2013].*)$/su.exec(text) ?? [text, text, ""];
     element.dataset.label = label;
-    // Bands, intervals and curves say no more than the marks that they belong to.
+    // Bands, intervals and curves add nothing to the marks to which they belong.
     marks.push({ element, label, value, lesser: element.matches(".band, .whisker, .curve") });
   }
   return marks;
@@ -68,7 +69,7 @@ const marksOf = (svg) => {
 
 const boxOf = (mark) => (mark.box ??= mark.element.getBBox());
 
-// How far a point of the drawing is from a mark: 0 inside its box.
+// Distance of a point of the drawing from a mark: 0 inside its box.
 const away = (mark, x, y) => {
   const box = boxOf(mark);
   return Math.hypot(Math.max(box.x - x, 0, x - box.x - box.width), Math.max(box.y - y, 0, y - box.y - box.height));
@@ -86,7 +87,7 @@ const outline = (svg, name, [x, y, width, height]) => {
 const onScreen = (svg, x, y) => new DOMPoint(x, y).matrixTransform(svg.getScreenCTM());
 const inDrawing = (svg, event) => new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
 
-// A drawing of single marks.
+// A drawing with individual marks.
 const pointsOf = (svg) => {
   let marks;
   const every = () => (marks ??= marksOf(svg));
@@ -116,7 +117,7 @@ const pointsOf = (svg) => {
   };
 };
 
-// A heat map: its cells are paths of a colour each, and their values ride along.
+// A heat map: one path per colour holds its cells, and an attribute their values.
 const cellsOf = (svg) => {
   const names = (group) => all(`.${group} text`, svg).map((text) => text.dataset.full ?? text.textContent);
   let rows, columns;
@@ -146,7 +147,7 @@ const cellsOf = (svg) => {
     },
     words: ({ label, value }) => [value, label],
     place: ({ row, column }) => [matrix.e + column * matrix.a, matrix.f + row * matrix.d, matrix.a, matrix.d],
-    // The row and the column of a name, for what is marked.
+    // Row and column of a name, for highlighting.
     lines: (word) => {
       read();
       const [width, height] = [columns.length * matrix.a, rows.length * matrix.d];
@@ -205,7 +206,7 @@ const serveMarks = (figure) => {
   }
 };
 
-// --- One emotion is marked wherever it stands. -----------------------------------------------------------------------
+// --- Highlighting of the selected emotion everywhere. ----------------------------------------------------------------
 
 const markEmotion = (figure) => {
   const word = emotion();

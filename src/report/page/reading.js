@@ -1,4 +1,4 @@
-// Texts to read: chosen by what they are of, searched, sorted; so many at a time stand in the page.
+// Texts to read: filtered by category, searched, sorted; a limited number at a time is in the page.
 
 const PAGE = 20;
 
@@ -26,7 +26,7 @@ const serveSamples = (root) => {
     const form = make("form", {}, ...fields, output);
     form.autocomplete = "off";
 
-    // A text with what was searched for, or what it was told by, marked in it.
+    // A text with the search term, or the evidence for its classification, highlighted.
     const marked = (text, parts) => {
       const wanted = parts.filter((part) => part !== "");
       if (wanted.length === 0) return [text];
@@ -34,7 +34,7 @@ const serveSamples = (root) => {
       return text.split(pattern).map((part, at) => (at % 2 === 1 ? make("mark", { textContent: part }) : part));
     };
 
-    // The measure by which tokens are coloured: the chosen emotion, else the text's own.
+    // The measure by which tokens are coloured: the selected emotion, else the text's own.
     const measured = (of) => data.measures.indexOf([emotion(), ...of].find((word) => data.measures.includes(word)) ?? data.measures[0]);
     const coloured = ([pieces, values, largest, limit], of) => {
       const measure = measured(of);
@@ -90,7 +90,7 @@ const serveSamples = (root) => {
     for (const field of [search, sort, only, ...selects.map(({ select }) => select)]) field.addEventListener("input", find);
     form.addEventListener("submit", (event) => event.preventDefault());
     more.addEventListener("click", grow);
-    // Another emotion colours the tokens that are there.
+    // When the selected emotion changes, recolour the tokens already in the page.
     figure.colour = () => {
       if (data.measures.length === 0) return;
       const many = shown;

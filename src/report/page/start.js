@@ -1,4 +1,4 @@
-// Begins: shows what the address says, and serves the selectors.
+// Startup: applies the address and attaches handlers to the selectors.
 
 if (bar) {
   bar.hidden = false;
@@ -19,7 +19,7 @@ if (bar) {
     });
   }
 }
-// What was run is folded in the window, and stands open on paper.
+// The facts about the run are collapsed on screen and expanded in print.
 const run = document.querySelector("details.run");
 const fold = (open) => run && (run.open = open);
 fold(false);

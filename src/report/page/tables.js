@@ -1,4 +1,4 @@
-// Tables: a click on a head sorts, a second one the other way round.
+// Tables: a click on a header sorts, a second one reverses the order.
 
 const sortKey = (cell) => {
   const text = cell.textContent;
@@ -37,7 +37,7 @@ const serveTables = (figure) => {
         await navigator.clipboard.writeText(command.textContent);
         button.textContent = "Copied";
       } catch {
-        // Where the browser has no clipboard for files, the command is selected.
+        // If the browser gives local files no access to the clipboard, the command is selected instead.
         getSelection().selectAllChildren(command);
         button.textContent = "Selected";
       }

@@ -1,4 +1,4 @@
-// Texts token by token: coloured by one of several measures, their values under the pointer and by the arrow keys.
+// Texts token by token: coloured by one of several measures, with values under the pointer and by the arrow keys.
 
 const serveTexts = (root) => {
   for (const figure of all(".texts", root)) {
@@ -8,7 +8,7 @@ const serveTexts = (root) => {
       const turns = all(".turn", article).map((turn) => ({ mean: turn.querySelector(".mean"), tokens: all(".tokens span", turn) }));
       return { article, turns, tokens: turns.flatMap((turn) => turn.tokens), current: -1 };
     });
-    // Of one measure; a figure's texts are unpacked when they are looked at.
+    // The values of one measure, unpacked on demand.
     const values = ({ article, tokens }) => tokens.map((_, index) => unpack(article, select.selectedIndex * tokens.length + index));
     const colour = () => {
       for (const text of texts) {

@@ -184,7 +184,7 @@ mod tests {
         let series = vec![Series { name: "a".into(), points, ..Series::default() }];
         let marks = draw(&Lines { x: "x".into(), y: "y".into(), series, bands, log: true }).marks;
         assert!(marks.contains("M64 12h26"), "{marks}");
-        // One of two decades: 2 % of them are free at each side.
+        // An axis of two decades, with 2 % margin on each side.
         let at = |share: f64| place(64.0 + (WIDTH - 14.0 - 64.0) * (0.02 + share) / 1.04);
         for mark in [format!("\"M{} ", at(0.0)), format!("L{} ", at(0.5)), format!("L{} ", at(1.0))] {
             assert!(marks.contains(&mark), "{mark} in {marks}");

@@ -110,7 +110,7 @@ mod tests {
             svg("t", &Body::Multiples(Multiples { x: "layer".into(), plots }), Dress::Page).unwrap();
         assert_eq!(drawing.matches("<title>own</title>").count(), 2);
         assert_eq!(drawing.matches(">own</text>").count(), 1);
-        // A band is in the colour of its curve.
+        // A band has the colour of its curve.
         assert_eq!(drawing.matches("class=\"d1\" opacity=\".16\"><title>other</title>").count(), 1);
         for (name, class) in [("own", "s0"), ("other", "s1")] {
             let curves = drawing

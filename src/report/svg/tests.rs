@@ -171,7 +171,7 @@ fn pixels_are_drawn() {
         pixels.pixels().iter().map(|p| (p.red(), p.green(), p.blue(), p.alpha())).collect();
     assert!(colours.contains(&(255, 255, 255, 255)));
     assert!(colours.iter().all(|c| c.3 == 255));
-    // The cell of -1 lies beyond the limit: the scale's blue end. Text is drawn: more than a few colours.
+    // The cell of -1 lies beyond the limit: the scale's blue end. Anti-aliased text gives more than a few colours.
     assert!(colours.iter().any(|&(r, _, b, _)| b > 150 && r < 60), "no blue cell");
     assert!(colours.len() > 50, "{} colours", colours.len());
 }

@@ -82,7 +82,7 @@ impl Common {
         fields.only("frequency_penalty", &zero)?;
         fields.only("presence_penalty", &zero)?;
         fields.only("logit_bias", &[json!({})])?;
-        fields.only("echo", &[json!(false)])?; // of plain texts it was taken before
+        fields.only("echo", &[json!(false)])?; // for plain texts it has already been taken
         // Identifies an end user; has no effect on the text.
         fields.take::<Value>("user")?;
         Ok(Common { model, steering, sampling, seed, n, stops, stream, usage })
