@@ -58,8 +58,8 @@ mod libtorch {
     /// These tell the second start what the first one prepended to the paths above, and why.
     const FOLDER: &str = "EMOFLOW_STARTED_WITH";
     const WHY: &str = "EMOFLOW_STARTED_BECAUSE";
-    /// Variables that libraries read on loading. Values that the user has set are kept; if `OMP_WAIT_POLICY` is set, the
-    /// last one is omitted.
+    /// Variables that libraries read on loading. Values that the user has set are kept; if `OMP_WAIT_POLICY` is set,
+    /// the last one is omitted.
     const SETTINGS: [(&str, &str); 3] = [
         // How many matrix-product plans libtorch's oneDNN caches, each with its workspace, and how many oneDNN
         // caches as code: by default 1024 shapes each, and every batch has its own shapes. A pass needs about ten.
