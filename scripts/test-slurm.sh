@@ -62,7 +62,7 @@ no_jobs() { local jobs; jobs=$(squeue --noheader 2>/dev/null) && [ -z "$jobs" ];
 at_work() { ls "$part/cache/partial" 2>/dev/null | grep -q .; }
 # The process that has some lease.
 maker() { sed -n 's/.*"pid":\([0-9]*\).*/\1/p' "$part"/cache/leases/* 2>/dev/null | head -n 1; }
-made() { logs | sed -n 's/^made \([0-9]*\) unit.*/\1/p' | awk '{ n += $1 } END { print n + 0 }'; }
+made() { logs | sed -n 's/^computed \([0-9]*\) unit.*/\1/p' | awk '{ n += $1 } END { print n + 0 }'; }
 entries() { find "$part/cache" -name manifest.json | wc -l; }
 
 each_unit_once() { [ "$(made)" = "$(entries)" ] || fail "workers made $(made) units, and there are $(entries)"; }

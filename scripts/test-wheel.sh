@@ -36,7 +36,7 @@ for command in "check experiments/quickstart.toml" "plan experiments/quickstart.
     there none $command >"$place/said" 2>&1 || { cat "$place/said" >&2; fail "emoflow $command without torch"; }
 done
 code=0; there none run experiments/quickstart.toml --device cpu >"$place/said" 2>&1 || code=$?
-[ $code = 1 ] && grep -q "no libtorch 2.11.0 is found" "$place/said" || { cat "$place/said" >&2; fail "run without torch: $code"; }
+[ $code = 1 ] && grep -q "no libtorch 2.11.0 was found" "$place/said" || { cat "$place/said" >&2; fail "run without torch: $code"; }
 grep -q "$place/none/bin/python -m pip install 'torch==2.11.0'" "$place/said" || fail "it does not say what to do"
 
 begin "torch 2.10" other

@@ -65,7 +65,7 @@ pub fn run(args: FinishArgs, out: &mut dyn Write) -> Result<u8> {
     let mut outcome = execute::run(&resolved, &plan, &store, &past, &selected, options, progress.as_ref());
     // Also for a run that was stopped: the logs of all jobs together list what was computed.
     let made = made.into_inner();
-    writeln!(out, "made {} units", made.values().sum::<usize>())?;
+    writeln!(out, "computed {} units", made.values().sum::<usize>())?;
     ensure!(!outcome.interrupted, Interrupted);
     let missing = execute::missing(&plan, &store, &selected);
     let mut lines = Vec::new();
