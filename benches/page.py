@@ -2,7 +2,7 @@
 
 For each page: its size, and the time from navigation until the selectors and the first figures are painted, as the median and range of
 seven openings in headless Chromium, each in a fresh context, after one that is not counted. A page that makes another request or
-logs an error fails. Needs playwright; EMOFLOW_CHROMIUM is the browser.
+logs an error fails. Needs what `make test-browser` installs; EMOFLOW_CHROMIUM is the browser.
 """
 
 import os
@@ -10,7 +10,8 @@ import pathlib
 import statistics
 import sys
 
-from playwright.sync_api import sync_playwright
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tests/browser"))
+from browser import at, sync_playwright
 
 OPENINGS = 7
 FIGURES = "JSON.parse(document.getElementById('index').textContent).slots.reduce((sum, slot) => sum + slot.figures.length, 0)"
@@ -19,19 +20,14 @@ PAINTED = "new Promise((done) => requestAnimationFrame(() => requestAnimationFra
 
 def opening(browser, url):
     """Milliseconds, and how many sets of figures the page has."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    page = context.new_page()
-    said, asked = [], []
-    page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto(url)
-    page.wait_for_selector("#bar")
-    page.wait_for_selector("main figure")
-    took = page.evaluate(PAINTED)
-    figures = page.evaluate(FIGURES)
-    context.close()
-    assert not said and asked == [url], (said, asked)
+    with at(browser, url) as (page, asked):
+        page.wait_for_selector("#bar")
+        page.wait_for_selector("main figure")
+        took = page.evaluate(PAINTED)
+        if not page.locator("#index").count():
+            sys.exit(f"{url}: not a report of this version of emoflow; `emoflow report` writes it again")
+        figures = page.evaluate(FIGURES)
+    assert asked == [url], asked
     return took, figures
 
 

@@ -243,6 +243,23 @@ fn base_and_tuned_are_compared_and_a_model_with_itself_does_not_change() {
     assert_eq!(wrong.emoflow("check", &[]).code, 2);
 }
 
+/// The emotions and texts of `golden`, and how vectors are computed from them, as a part of an experiment.
+fn texts(golden: &Value) -> String {
+    format!(
+        r#"[emotions]
+words = {}
+[stories.passages.template]
+passages = {}
+[neutral.template]
+passages = {}
+[activations]
+from_token = 0
+[vectors]
+denoise = {{ components = {} }}"#,
+        golden["emotions"], golden["stories"], golden["neutral"], golden["denoise"]
+    )
+}
+
 /// As `tests/e2e/dialogues.py` has it: its texts as an experiment, and what transformers and NumPy find in them.
 #[test]
 fn hidden_emotions_and_situations_agree_with_transformers_and_numpy() {
@@ -252,7 +269,6 @@ fn hidden_emotions_and_situations_agree_with_transformers_and_numpy() {
 
 /// What emoflow finds with a model is what stands in `golden`.
 pub fn agree(golden: &Value, model: &str) {
-    let toml = |key: &str| serde_json::to_string(&golden[key]).unwrap();
     let classes = golden["prompts"].as_object().unwrap();
     let classes: Vec<String> = classes.iter().map(|(name, texts)| format!("{name} = {texts}")).collect();
     let situations = golden["situations"].as_array().unwrap().iter();
@@ -263,16 +279,7 @@ name = "exp"
 layers = [{layer}]
 [models.demo]
 {model}
-[emotions]
-words = {emotions}
-[stories.passages.template]
-passages = {stories}
-[neutral.template]
-passages = {neutral}
-[activations]
-from_token = 0
-[vectors]
-denoise = {{ components = {denoise} }}
+{texts}
 [dialogues.masks.file]
 kind = "deflection"
 path = "hidden.jsonl"
@@ -293,11 +300,8 @@ permutations = 9
 resamples = 9
 "#,
         layer = golden["layer"],
-        denoise = golden["denoise"],
+        texts = texts(golden),
         variance = golden["variance"],
-        emotions = toml("emotions"),
-        stories = toml("stories"),
-        neutral = toml("neutral"),
         classes = classes.join(", "),
         situations = situations.join(", "),
     ));
@@ -347,7 +351,6 @@ resamples = 9
 #[test]
 fn what_a_fine_tune_changes_agrees_with_transformers_and_numpy() {
     let golden: Value = serde_json::from_str(include_str!("../e2e/dialogues.json")).unwrap();
-    let toml = |key: &str| serde_json::to_string(&golden[key]).unwrap();
     let shift = &golden["shift"];
     let classes = shift["prompts"].as_object().unwrap();
     let prompts: Vec<String> = classes.iter().map(|(name, texts)| format!("{name} = {texts}")).collect();
@@ -362,16 +365,7 @@ dtype = "f32"
 path = "{{demo}}"
 adapter = "{{demo}}-planted"
 dtype = "f32"
-[emotions]
-words = {emotions}
-[stories.passages.template]
-passages = {stories}
-[neutral.template]
-passages = {neutral}
-[activations]
-from_token = 0
-[vectors]
-denoise = {{ components = {denoise} }}
+{texts}
 [analysis.training.shift]
 base = "before"
 tuned = "after"
@@ -383,10 +377,7 @@ permutations = 9
 resamples = 9
 "#,
         layer = shift["layer"],
-        emotions = toml("emotions"),
-        stories = toml("stories"),
-        neutral = toml("neutral"),
-        denoise = golden["denoise"],
+        texts = texts(&golden),
         prompts = prompts.join(", "),
     ));
     let ran = project.run(&[]);
