@@ -35,11 +35,14 @@ pub fn lines(rows: &Rows, visit: &mut Visit) -> Result<()> {
 /// The message for a text that is not JSON: it names what other programs write in its place.
 pub fn not_json(text: &str) -> &'static str {
     let text = text.trim();
+    // In a text these are words.
+    let is_value =
+        |word: &str| [":", ": ", "[", "[ "].iter().any(|before| text.contains(&format!("{before}{word}")));
     if text.starts_with("{'") || text.starts_with("[{'") {
         "not JSON but as Python prints it: write it with `json.dumps`"
     } else if text.starts_with('{') && text.ends_with("},") {
         "not JSON: no comma stands between the objects of a file of one a line"
-    } else if text.contains("NaN") || text.contains("Infinity") {
+    } else if ["NaN", "Infinity", "-Infinity"].into_iter().any(is_value) {
         "not JSON, which has no NaN and no Infinity: write null"
     } else {
         "not JSON"
