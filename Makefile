@@ -77,6 +77,7 @@ bench: build
 	cargo build --quiet --release --example random_checkpoint
 	cargo bench --bench orchestrator
 	cargo bench --bench statistics
+	cargo bench --bench products
 	@rm -rf target/tmp/steering
 	cargo run --quiet --release --example random_checkpoint -- smollm2-135m target/tmp/steering
 	cargo bench --bench steering -- target/tmp/steering

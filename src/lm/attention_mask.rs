@@ -7,19 +7,45 @@ use tch::{Kind, Tensor};
 pub struct AttentionMask {
     /// Positions of the pass's tokens, `[batch, pos]`; `[1, pos]` if they are the same for all rows.
     positions: Tensor,
-    /// First position of each row.
-    starts: Vec<usize>,
+    rows: Vec<Row>,
     slots: i64,
     /// Masks and biases computed so far, by window and dtype.
     masks: RefCell<Vec<(Option<usize>, Tensor)>>,
+}
+
+/// Where the tokens of a row are in `[batch, pos]`. Its keys and values are in the slots of `[batch, slots]` from the same
+/// place on, those of earlier passes first.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// Index along the first axis.
+    pub batch: usize,
+    /// Index of the first token along the second axis: 0 unless rows are packed.
+    pub first: usize,
+    /// Number of tokens, padding included.
+    pub pos: usize,
+    /// Position of the first token in its sequence: the number of slots of earlier passes.
+    pub start: usize,
 }
 
 impl AttentionMask {
     /// Mask for tokens at `positions`, `[batch or 1, pos]` on the device, starting at `starts` in each row, with
     /// `slots` visible slots.
     pub fn new(positions: &Tensor, starts: &[usize], slots: i64) -> AttentionMask {
-        let (positions, starts) = (positions.shallow_clone(), starts.to_vec());
-        AttentionMask { positions, starts, slots, masks: RefCell::default() }
+        let pos = positions.size()[1] as usize;
+        let row = |(batch, &start)| Row { batch, first: 0, pos, start };
+        let rows = starts.iter().enumerate().map(row).collect();
+        AttentionMask { positions: positions.shallow_clone(), rows, slots, masks: RefCell::default() }
+    }
+
+    /// Mask for packed rows of these lengths, each from its first token on; `positions` are `[1, tokens]`.
+    pub fn packed(positions: &Tensor, lengths: &[usize]) -> AttentionMask {
+        let row = |first: &mut usize, &pos: &usize| {
+            *first += pos;
+            Some(Row { batch: 0, first: *first - pos, pos, start: 0 })
+        };
+        let rows = lengths.iter().scan(0, row).collect();
+        let slots = positions.size()[1];
+        AttentionMask { positions: positions.shallow_clone(), rows, slots, masks: RefCell::default() }
     }
 
     /// The positions of the pass's tokens, `[batch, pos]`; `[1, pos]` if they are the same for all rows.
@@ -27,12 +53,13 @@ impl AttentionMask {
         &self.positions
     }
 
-    /// The position of each row's first token.
-    pub fn starts(&self) -> &[usize] {
-        &self.starts
+    /// Where the tokens of each row are.
+    pub fn rows(&self) -> &[Row] {
+        &self.rows
     }
 
-    /// Whether a query sees its own slot and all earlier ones, and the slots are exactly those of the pass.
+    /// Whether a query sees its own slot and all earlier ones, and the slots are exactly those of the pass. Not for packed
+    /// rows, as [`allowed`](Self::allowed) and [`bias`](Self::bias).
     pub fn is_causal(&self, window: Option<usize>) -> bool {
         let all = window.is_none_or(|window| self.slots <= window as i64);
         all && self.slots == self.positions.size()[1]
@@ -57,6 +84,10 @@ impl AttentionMask {
 
     /// The mask for a window in `kind`, computed by `made` the first time.
     fn once(&self, window: Option<usize>, kind: Kind, made: impl Fn() -> Tensor) -> Tensor {
+        assert!(
+            self.rows.iter().all(|row| row.first == 0),
+            "packed rows have no mask: they are attended to row by row"
+        );
         let mut masks = self.masks.borrow_mut();
         if let Some((_, mask)) = masks.iter().find(|(of, mask)| *of == window && mask.kind() == kind) {
             return mask.shallow_clone();

@@ -4,9 +4,12 @@
 use super::assemble::{BlockTensors, norm};
 use super::attention_mask::AttentionMask;
 use super::backend::Backend;
+use super::batch;
 use super::block::{Block, Pass};
 use super::cache::Cache;
+use super::device::send;
 use super::layer::Layer as At;
+use super::mixer::Mixer;
 use super::norm::Norm;
 use super::partial::PartialPass;
 use super::per_layer::PerLayer;
@@ -21,7 +24,7 @@ use tch::{Device, Kind, Tensor};
 
 /// Increased when the forward pass gives different numbers, even in the last bits, for a checkpoint that it already
 /// supported. Part of the cache key of everything that a model computes.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 
 /// A decoder-only transformer: embedding, blocks, final norm, unembedding.
 pub struct Decoder {
@@ -173,8 +176,8 @@ impl Decoder {
         At::Block(self.blocks.len() - 1)
     }
 
-    /// Runs all blocks up to `last` on token ids `[batch, pos]`, padded on the right; `lengths` are the numbers of real
-    /// tokens in each row's sequence so far. With a cache, the pass either fills it or is one step after it (see
+    /// Runs all blocks up to `last` on token ids `[batch, pos]`, padded on the right, or packed, `[1, tokens]`, where the
+    /// backend [packs](Backend::packs); `lengths` are the numbers of real tokens in each row's sequence so far. With a cache, the pass either fills it or is one step after it (see
     /// [`Cache`]). `resid_post` receives the residual stream at each layer, starting with the embedding, and returns
     /// the residual stream to continue with.
     pub fn run(
@@ -342,6 +345,12 @@ impl Decoder {
         self.backend = backend;
     }
 
+    /// Whether it computes packed rows. A gated delta net goes through a batch position by position.
+    pub fn packs(&self) -> bool {
+        let attends = |block: &Block| matches!(block.mixer, Mixer::Attention(_));
+        self.backend.packs(self.kind) && self.blocks.iter().all(attends)
+    }
+
     /// The dtype of activations and arithmetic.
     pub fn kind(&self) -> Kind {
         self.kind
@@ -370,6 +379,15 @@ impl Decoder {
         let device = self.device();
         let step = cache.and_then(Cache::step);
         let pos = ids.size()[1];
+        if batch::is_packed(ids, lengths.len()) {
+            assert!(self.packs() && cache.is_none(), "{:?} does not compute packed rows", self.backend);
+            let at: Vec<i64> = lengths.iter().flat_map(|&length| 0..length as i64).collect();
+            let positions = send(&Tensor::from_slice(&at).unsqueeze(0), device);
+            let each: Vec<usize> = lengths.iter().flat_map(|&length| vec![length; length]).collect();
+            let rotations = self.frequencies.iter().map(|f| f.at(&positions, &each, true)).collect();
+            let mask = AttentionMask::packed(&positions, lengths);
+            return Pass { backend: self.backend, rotations, mask, lengths: lengths.to_vec(), cache };
+        }
         let (positions, mask) = match step {
             Some(step) => (
                 step.positions.shallow_clone(),
@@ -381,15 +399,15 @@ impl Decoder {
                 (positions, mask)
             }
         };
-        let rotations = self.frequencies.iter().map(|f| f.at(&positions, lengths)).collect();
-        let lengths = lengths.iter().zip(mask.starts()).map(|(end, start)| end - start).collect();
+        let rotations = self.frequencies.iter().map(|f| f.at(&positions, lengths, false)).collect();
+        let lengths = lengths.iter().zip(mask.rows()).map(|(end, row)| end - row.start).collect();
         Pass { backend: self.backend, rotations, mask, lengths, cache }
     }
 }
 
 /// A batch in [`Decoder::run_all`], which waits while other batches go through a block.
 pub struct Waiting {
-    /// Token ids, `[batch, pos]`, on the decoder's device.
+    /// Token ids, `[batch, pos]` or `[1, tokens]`, on the decoder's device.
     pub ids: Tensor,
     /// Real tokens of each row.
     pub lengths: Vec<usize>,

@@ -257,7 +257,7 @@ impl LanguageModel {
         batch.prompts = prompt_lengths;
         batch.sequences = sequences;
         if shared > 0 {
-            cache.go_on(shared, batch.pos());
+            cache.go_on(shared, batch.longest());
         }
         let resid = self.run(&batch, Some(&cache), hooks, last_layer);
         let ends: Vec<i64> = batch.lengths.iter().map(|&n| n as i64 - 1).collect();

@@ -10,7 +10,8 @@ use tch::{Device, Kind, Tensor};
 
 /// Receives the residual stream before the first block and after each block, and may change it.
 pub trait Hook {
-    /// `resid` is the residual stream at `layer`, `[batch, pos, d_model]`: after block `l` it is `resid_post[l]`,
+    /// `resid` is the residual stream at `layer`, `[batch, pos, d_model]`, or `[1, tokens, d_model]` if the batch is packed
+    /// ([`Batch::row`] finds a row's tokens in both): after block `l` it is `resid_post[l]`,
     /// before any later norm. The returned tensor is passed to the following hooks and to the next block.
     fn resid_post(&mut self, layer: Layer, resid: Tensor, batch: &Batch) -> Tensor;
 
@@ -78,9 +79,9 @@ impl Hook for Capture {
         for (wanted, mean) in self.layers.iter().zip(&mut self.means) {
             if *wanted == layer {
                 let pool = self.pool.get_or_insert_with(|| Pool::new(&self.ranges, batch, resid.device()));
-                let pooled = pool.mean(&resid);
+                let pooled = pool.mean(&resid, batch);
                 *mean = Some(match self.norms {
-                    true => Tensor::cat(&[&pooled, &pool.norms(&resid, &pooled)], 1),
+                    true => Tensor::cat(&[&pooled, &pool.norms(&resid, &pooled, batch)], 1),
                     false => pooled,
                 });
             }
@@ -111,8 +112,9 @@ enum Pool {
 }
 
 /// The residuals of a row in the given ranges, `[pos, d_model]`.
-fn tokens(resid: &Tensor, row: i64, ranges: &[Range<usize>]) -> Tensor {
-    let part = |range: &Range<usize>| resid.get(row).narrow(0, range.start as i64, range.len() as i64);
+fn tokens(resid: &Tensor, row: usize, batch: &Batch, ranges: &[Range<usize>]) -> Tensor {
+    let own = batch.row(resid, row);
+    let part = |range: &Range<usize>| own.narrow(0, range.start as i64, range.len() as i64);
     match ranges {
         [range] => part(range),
         _ => Tensor::cat(&ranges.iter().map(part).collect::<Vec<_>>(), 0),
@@ -144,13 +146,13 @@ impl Pool {
     }
 
     /// The fp32 mean of each row over its ranges, `[batch, d_model]`. An infinity outside the ranges has no effect.
-    fn mean(&self, resid: &Tensor) -> Tensor {
+    fn mean(&self, resid: &Tensor, batch: &Batch) -> Tensor {
         match self {
             Pool::Rows(ranges) => {
-                let mean = |(row, own): (i64, &Vec<Range<usize>>)| {
-                    tokens(resid, row, own).mean_dim(0, false, Kind::Float)
+                let mean = |(row, own): (usize, &Vec<Range<usize>>)| {
+                    tokens(resid, row, batch, own).mean_dim(0, false, Kind::Float)
                 };
-                Tensor::stack(&(0..).zip(ranges).map(mean).collect::<Vec<_>>(), 0)
+                Tensor::stack(&ranges.iter().enumerate().map(mean).collect::<Vec<_>>(), 0)
             }
             Pool::Mask { pooled, counts } => {
                 // Replaced by 0 rather than multiplied by it.
@@ -162,17 +164,17 @@ impl Pool {
 
     /// For each row the mean norm of its tokens in the ranges, and the same without the [`LARGEST`] dimensions of its
     /// `mean`: `[batch, 2]` fp32.
-    fn norms(&self, resid: &Tensor, mean: &Tensor) -> Tensor {
+    fn norms(&self, resid: &Tensor, mean: &Tensor, batch: &Batch) -> Tensor {
         let largest = mean.abs().topk((LARGEST as i64).min(mean.size()[1]), 1, true, false).1;
         let norm = |of: &Tensor| of.norm_scalaropt_dim_dtype(2.0, [-1i64].as_slice(), false, Kind::Float);
         match self {
             Pool::Rows(ranges) => {
-                let norms = |(row, own): (i64, &Vec<Range<usize>>)| {
-                    let tokens = tokens(resid, row, own);
-                    let rest = tokens.index_fill(1, &largest.get(row), 0.0);
+                let norms = |(row, own): (usize, &Vec<Range<usize>>)| {
+                    let tokens = tokens(resid, row, batch, own);
+                    let rest = tokens.index_fill(1, &largest.get(row as i64), 0.0);
                     Tensor::stack(&[norm(&tokens).mean(Kind::Float), norm(&rest).mean(Kind::Float)], 0)
                 };
-                Tensor::stack(&(0..).zip(ranges).map(norms).collect::<Vec<_>>(), 0)
+                Tensor::stack(&ranges.iter().enumerate().map(norms).collect::<Vec<_>>(), 0)
             }
             Pool::Mask { pooled, counts } => {
                 let kept = resid.where_scalarother(pooled, 0.0);
@@ -200,7 +202,7 @@ mod tests {
         let pooled = batch.mask(|row, at| ranges[row].iter().any(|r| r.contains(&at))).unsqueeze(-1);
         let mask = Pool::Mask { pooled, counts: Tensor::from_slice(&[7f32, 59.0, 1.0]).unsqueeze(1) };
         for pool in [rows, mask] {
-            let got = pool.mean(&resid);
+            let got = pool.mean(&resid, &batch);
             assert_eq!((got.size(), got.kind()), (vec![3, 20], Kind::Float));
             for (row, own) in (0..).zip(&ranges) {
                 let at: Vec<i64> = own.iter().cloned().flatten().map(|at: usize| at as i64).collect();
@@ -223,7 +225,7 @@ mod tests {
         let pooled = batch.mask(|row, at| ranges[row][0].contains(&at)).unsqueeze(-1);
         let mask = Pool::Mask { pooled, counts: Tensor::from_slice(&[40f32, 31.0]).unsqueeze(1) };
         for pool in [rows, mask] {
-            let got = pool.norms(&resid, &pool.mean(&resid));
+            let got = pool.norms(&resid, &pool.mean(&resid, &batch), &batch);
             assert_eq!(got.size(), [2, 2]);
             for (row, own) in (0..).zip(&ranges) {
                 let range = &own[0];

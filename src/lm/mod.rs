@@ -10,7 +10,7 @@ pub mod block;
 pub mod bounded;
 pub mod cache;
 pub mod checkpoint;
-mod cpu;
+pub mod cpu;
 pub mod decoder;
 pub mod delta_net;
 pub mod device;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::backend::Backend;
-use super::batch::Batch;
+use super::batch::{self, Batch};
 use super::cache::Cache;
 use super::checkpoint::Checkpoint;
 use super::decoder::{Decoder, Waiting};
@@ -252,9 +252,22 @@ impl LanguageModel {
         self.tokenizer.decode_with(ids, keeps)
     }
 
-    /// One pass of a right-padded batch through all blocks up to `last` (`None`: all blocks), without unembedding.
-    /// Hooks see the residual stream at each layer in the given order. Returns the residual stream at `last`,
-    /// `[batch, pos, d_model]`, on the model's device.
+    /// A batch of texts, packed where the model [packs](Decoder::packs), otherwise padded.
+    ///
+    /// # Errors
+    /// No texts, or one without tokens.
+    pub fn batch<R: AsRef<[i64]>>(&self, texts: &[R]) -> Result<Batch> {
+        if self.decoder.packs() { Batch::packed(texts) } else { Batch::new(texts) }
+    }
+
+    /// Splits texts of these lengths into [`batch`](Self::batch)es of at most `batch_tokens` tokens: see [`batch::batches`].
+    pub fn batches(&self, lengths: &[usize], batch_tokens: usize) -> Vec<Vec<usize>> {
+        batch::batches(lengths, batch_tokens, self.decoder.packs())
+    }
+
+    /// One pass of a batch through all blocks up to `last` (`None`: all blocks), without unembedding. Hooks see the
+    /// residual stream at each layer in the given order. Returns the residual stream at `last`, `[batch, pos, d_model]`
+    /// or, if the batch is packed, `[1, tokens, d_model]`, on the model's device.
     ///
     /// # Errors
     /// A layer or a token that the model does not have; a row longer than the model's context.
@@ -275,8 +288,8 @@ impl LanguageModel {
         layers.iter().try_for_each(|&layer| self.check_layer(layer))?;
         self.check_batch(batch)?;
         ensure!(
-            batch.starts.iter().all(|&start| start == 0),
-            "only passes from the first token on can be kept"
+            !batch.is_packed() && batch.starts.iter().all(|&start| start == 0),
+            "only passes of padded rows from the first token on can be kept"
         );
         let _no_grad = tch::no_grad_guard();
         let passes = self.decoder.keep(&send(&batch.ids, self.device()), &batch.lengths, layers);
@@ -347,12 +360,11 @@ impl LanguageModel {
         batches.iter().try_for_each(|batch| self.check_batch(batch))?;
         let _no_grad = tch::no_grad_guard();
         let device = self.device();
-        let tokens = |batch: &Batch| batch.rows() * batch.pos();
-        let largest = batches.iter().map(tokens).max().unwrap_or(0);
+        let largest = batches.iter().map(Batch::tokens).max().unwrap_or(0);
         let mut free =
             memory::bytes_to_keep(&self.spec, self.policy, largest, device, FreeMemory::of(device).as_ref());
         let waiting = batches.iter().map(|batch| {
-            let bytes = self.kept_bytes_per_token(last).saturating_mul(tokens(batch) as u64);
+            let bytes = self.kept_bytes_per_token(last).saturating_mul(batch.tokens() as u64);
             let place = if bytes <= free { device } else { Device::Cpu };
             free = free.saturating_sub(bytes);
             Waiting { ids: send(&batch.ids, device), lengths: batch.lengths.clone(), place }
@@ -381,8 +393,8 @@ impl LanguageModel {
         for row in 0..batch.rows() {
             let (prompt, n) = (batch.prompts[row] as i64, (batch.lengths[row] - batch.prompts[row]) as i64);
             ensure!(prompt > 0, "row {row} has no prompt");
-            let logits = self.decoder.unembed(&resid.get(row as i64).narrow(0, prompt - 1, n));
-            let ids = send(&batch.ids.get(row as i64).narrow(0, prompt, n), resid.device());
+            let logits = self.decoder.unembed(&batch.row(resid, row).narrow(0, prompt - 1, n));
+            let ids = send(&batch.row(&batch.ids, row).narrow(0, prompt, n), resid.device());
             tokens.push(logits.log_softmax(-1, Kind::Float).gather(-1, &ids.unsqueeze(1), false));
         }
         if tokens.is_empty() {
@@ -435,7 +447,7 @@ impl LanguageModel {
 
     /// Rejects token ids outside the embedding and rows longer than the context.
     pub(super) fn check_batch(&self, batch: &Batch) -> Result<()> {
-        self.check_length(batch.pos())?;
+        self.check_length(batch.longest())?;
         let (low, high) = (batch.ids.min().int64_value(&[]), batch.ids.max().int64_value(&[]));
         ensure!(
             low >= 0 && high < self.spec.d_vocab as i64,

@@ -19,7 +19,7 @@ struct Site {
     layer: Layer,
     /// `[directions, d_model]` fp32 on the device.
     directions: Tensor,
-    /// `[batch, pos, directions]` fp32 on the device.
+    /// `[batch, pos, directions]` fp32 on the device, in the batch's layout.
     products: Option<Tensor>,
 }
 
@@ -39,8 +39,8 @@ impl Project {
         Ok(Project { sites, backend: Backend::chosen(device)? })
     }
 
-    /// The products of the last pass, `[layer, batch, pos, directions]` in fp32 on the CPU; values for padding are
-    /// meaningless. One copy to the host.
+    /// The products of the last pass, `[layer, batch, pos, directions]` in fp32 on the CPU, in the batch's layout (see
+    /// [`Batch::row`]); values for padding are meaningless. One copy to the host.
     ///
     /// # Errors
     /// No layers, or one that the pass did not reach.

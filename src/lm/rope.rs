@@ -62,14 +62,15 @@ impl Frequencies {
 
     /// Cosine and sine for `positions`, `[1, pos]` or `[batch, pos]`, in fp32, shaped to broadcast with
     /// `[batch, heads, pos, d_head]`. `lengths` are the numbers of tokens in each sequence so far, which determine
-    /// whether a sequence is long.
-    pub fn at(&self, positions: &Tensor, lengths: &[usize]) -> Rotation {
+    /// whether a sequence is long: one for each row, or for each token if rows are `packed`.
+    pub fn at(&self, positions: &Tensor, lengths: &[usize], packed: bool) -> Rotation {
         let positions = positions.unsqueeze(-1).to_kind(Kind::Float);
         let half = match &self.long {
             None => positions * &self.inverse,
             Some((long, context)) => {
                 let is_long: Vec<bool> = lengths.iter().map(|&n| n as i64 > *context).collect();
-                let is_long = send(&Tensor::from_slice(&is_long), positions.device()).view([-1, 1, 1]);
+                let shape = if packed { [1, -1, 1] } else { [-1, 1, 1] };
+                let is_long = send(&Tensor::from_slice(&is_long), positions.device()).view(shape);
                 (&positions * long).where_self(&is_long, &(positions * &self.inverse))
             }
         };
@@ -144,7 +145,8 @@ mod tests {
         let q = Tensor::randn([1, 1, 1, 16], (Kind::Float, Device::Cpu));
         let k = Tensor::randn([1, 1, 1, 16], (Kind::Float, Device::Cpu));
         let turn = |x: &Tensor, at: i64| {
-            frequencies.at(&Tensor::from_slice(&[at]).unsqueeze(0), &[at as usize + 1]).apply(x, Backend::Cpu)
+            let at = frequencies.at(&Tensor::from_slice(&[at]).unsqueeze(0), &[at as usize + 1], false);
+            at.apply(x, Backend::Cpu)
         };
         let dot = |a: i64, b: i64| (turn(&q, a) * turn(&k, b)).sum(Kind::Float).double_value(&[]);
         assert!((dot(7, 3) - dot(24, 20)).abs() < 1e-4);

@@ -67,8 +67,12 @@ impl Hook for Steer {
         let added = match vector.dim() {
             1 => vector,
             _ => {
-                let sequences: Vec<i64> = batch.sequences.iter().map(|&s| s as i64).collect();
-                vector.index_select(0, &send(&Tensor::from_slice(&sequences), device)).unsqueeze(1)
+                let of: Vec<i64> = match batch.is_packed() {
+                    true => batch.rows_of_tokens().map(|(row, _)| batch.sequences[row] as i64).collect(),
+                    false => batch.sequences.iter().map(|&s| s as i64).collect(),
+                };
+                let added = vector.index_select(0, &send(&Tensor::from_slice(&of), device));
+                added.unsqueeze(if batch.is_packed() { 0 } else { 1 })
             }
         };
         let added = match self.steered(batch) {

@@ -49,8 +49,8 @@ impl Hook for Trace {
             let products = fetch(&resid.to_kind(Kind::Float).matmul(&self.direction));
             let mut all = self.products.borrow_mut();
             for row in 0..batch.rows() {
-                let own = Vec::<f32>::try_from(products.get(row as i64).contiguous());
-                let own = own.expect("fp32 on the CPU").into_iter().take(batch.lengths[row]);
+                let own = Vec::<f32>::try_from(batch.row(&products, row).contiguous());
+                let own = own.expect("fp32 on the CPU").into_iter();
                 all.extend(own.enumerate().map(|(at, value)| Traced {
                     sequence: batch.sequences[row],
                     token: batch.starts[row] + at,

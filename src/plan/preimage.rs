@@ -55,7 +55,7 @@ pub struct Numerics {
     pub backend: &'static str,
     /// Version of the forward pass: see [`crate::lm::decoder::VERSION`].
     pub forward: u32,
-    /// Maximum number of padded tokens in a batch; `None` if a batch is a shard.
+    /// Maximum number of tokens in a batch; `None` if a batch is a shard.
     pub batch_tokens: Option<usize>,
 }
 

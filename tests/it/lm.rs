@@ -298,7 +298,7 @@ fn prompts_that_begin_alike_are_continued_as_each_is_alone() {
 }
 
 /// Of every family, in fp32 on a processor whose registers are known (`lm/cpu`): a row has the same bits alone and beside others,
-/// among few rows and among many.
+/// among few rows and among many, padded or packed.
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn a_row_has_the_same_bits_in_any_batch() {
@@ -309,20 +309,26 @@ fn a_row_has_the_same_bits_in_any_batch() {
         let model = LanguageModel::load(&Checkpoint::open(&dir).unwrap(), Dtype::F32, Device::Cpu).unwrap();
         let row = |n: i64| -> Vec<i64> { (0..n).map(|i| 20 + i * (n + 6) % 200).collect() };
         let last = Layer::Block(model.spec.n_layers() - 1);
-        let residuals = |rows: &[Vec<i64>]| {
+        let residuals = |batch: &Batch| {
             let mut seen = Everything::default();
-            let mut pooled = Capture::new(&[last], rows.iter().map(|row| 1..row.len()).collect());
-            let _ = model.forward(&Batch::new(rows).unwrap(), &mut [&mut seen, &mut pooled], None).unwrap();
+            let mut pooled = Capture::new(&[last], batch.lengths.iter().map(|&length| 1..length).collect());
+            let _ = model.forward(batch, &mut [&mut seen, &mut pooled], None).unwrap();
             (seen.0, pooled.finish().unwrap().get(0))
         };
-        let (all, means) = residuals(&[70, 3, 41, 8, 64, 50].map(row));
-        for (at, n) in [(0, 70), (1, 3), (2, 41)] {
-            let (alone, mean) = residuals(&[row(n)]);
-            assert!(mean.get(0).equal(&means.get(at)), "{}: mean of {n} tokens", dir.display());
-            assert_eq!(alone.len(), model.spec.n_layers());
-            for (layer, (alone, all)) in alone.iter().zip(&all).enumerate() {
-                let all = all.get(at).narrow(0, 0, n);
-                assert!(alone.get(0).equal(&all), "{}: {n} tokens, layer {layer}", dir.display());
+        let rows = [70, 3, 41, 8, 64, 50].map(row);
+        let packed = model.batch(&rows).unwrap();
+        let delta = model.spec.layers.iter().any(|layer| layer.attention().is_none());
+        assert_eq!(packed.tokens(), if delta { 6 * 70 } else { 70 + 3 + 41 + 8 + 64 + 50 });
+        for batch in [Batch::new(&rows).unwrap(), packed] {
+            let (all, means) = residuals(&batch);
+            for (at, n) in [(0, 70), (1, 3), (2, 41)] {
+                let (alone, mean) = residuals(&Batch::new(&[row(n)]).unwrap());
+                assert!(mean.get(0).equal(&means.get(at as i64)), "{}: mean of {n} tokens", dir.display());
+                assert_eq!(alone.len(), model.spec.n_layers());
+                for (layer, (alone, all)) in alone.iter().zip(&all).enumerate() {
+                    let all = batch.row(all, at);
+                    assert!(alone.get(0).equal(&all), "{}: {n} tokens, layer {layer}", dir.display());
+                }
             }
         }
     }

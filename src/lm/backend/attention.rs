@@ -107,7 +107,7 @@ impl Backend {
         let bias = || mask.bias(window, q.kind());
         let z = match self.attention_kernel(q.kind(), heads, asked) {
             AttentionKernel::Own(registers) => {
-                return cpu::attend(registers, q, (keys, values), mask.starts(), window, products);
+                return cpu::attend(registers, q, (keys, values), mask.rows(), window, products);
             }
             AttentionKernel::Products => {
                 by_products(q, (keys, values), &mask.allowed(window), products, heads)

@@ -54,6 +54,18 @@ impl Many {
             false => [Many::OneDnn, Many::Mkl],
         }
     }
+
+    /// From how many rows on, with several threads, it multiplies with a matrix of so many `numbers` faster than our own
+    /// kernel: measured on the processors above, MKL on the Xeon, oneDNN on the Zen 5. oneDNN reorders the matrix on each
+    /// call, and one that does not fit in its caches takes as long to reorder as to multiply with some hundred rows.
+    fn rows(self, numbers: usize) -> usize {
+        const LARGE: usize = 8 << 20;
+        match self {
+            Many::Mkl => 128,
+            Many::OneDnn if numbers < LARGE => 256,
+            Many::OneDnn => 1024,
+        }
+    }
 }
 
 /// Environment variable that selects a CPU backend instead of the best one.
@@ -124,7 +136,7 @@ impl Backend {
     /// On the CPU in fp32, libtorch's libraries are slow with few rows, either inherently (MKL) or because they reorder
     /// the weights first (oneDNN): our own kernel computes those products.
     pub fn linear(self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
-        let kernel = self.product_kernel(x);
+        let kernel = self.product_kernel(x, weight);
         if let ProductKernel::Own(registers) = kernel {
             return cpu::product(registers, x, weight, bias);
         }
@@ -136,20 +148,20 @@ impl Backend {
         }
     }
 
-    /// The kernel that multiplies `x`, `[.., in]`, with a matrix.
-    fn product_kernel(self, x: &Tensor) -> ProductKernel {
-        /// From this many rows on, with several threads, libraries are faster than our own kernel.
-        const MANY: usize = 128;
+    /// The kernel that multiplies `x`, `[.., in]`, with `weight`, `[out, in]`.
+    fn product_kernel(self, x: &Tensor, weight: &Tensor) -> ProductKernel {
         /// Up to this many numbers libtorch computes a convolution itself, and with one thread any convolution
         /// (`ConvParams::use_mkldnn` of its Convolution.cpp).
         const SMALL: usize = 20_480;
-        let Some(registers) = self.own(x) else { return ProductKernel::Libtorch };
+        let (Some(registers), Backend::Own(_, library)) = (self.own(x), self) else {
+            return ProductKernel::Libtorch;
+        };
         let width = x.size().last().copied().unwrap_or(1).max(1) as usize;
-        let many = x.numel() / width >= MANY && x.numel() > SMALL && tch::get_num_threads() > 1;
-        match self {
-            _ if !many => ProductKernel::Own(registers),
-            Backend::Own(_, Many::OneDnn) => ProductKernel::Convolution,
-            _ => ProductKernel::Libtorch,
+        let many = x.numel() / width >= library.rows(weight.numel()) && x.numel() > SMALL;
+        match library {
+            _ if !many || tch::get_num_threads() == 1 => ProductKernel::Own(registers),
+            Many::OneDnn => ProductKernel::Convolution,
+            Many::Mkl => ProductKernel::Libtorch,
         }
     }
 
@@ -159,6 +171,12 @@ impl Backend {
     /// joined.
     pub fn joins_maps(device: Device) -> bool {
         device != Device::Cpu
+    }
+
+    /// Whether it computes rows in dtype `kind` one after another without padding: its attention takes each row by itself.
+    /// libtorch's attention wants rows of one length.
+    pub fn packs(self, kind: Kind) -> bool {
+        matches!(self, Backend::Own(..)) && kind == Kind::Float
     }
 
     /// Whether means over tokens are computed row by row, so that a row's mean does not depend on the lengths of other
@@ -330,7 +348,7 @@ mod tests {
         // Rows, in, out: one row, few rows, few rows of larger matrices, many rows; each as a batch, with and without a
         // bias.
         let few = [(1, 64, 96), (9, 64, 96), (9, 600, 700), (9, 600, 704), (40, 600, 704)];
-        let many = [(500, 64, 96), (40, 600, 700), (100, 600, 704)];
+        let many = [(500, 64, 96), (70, 600, 700), (200, 600, 704)];
         for (rows, inner, out) in few.into_iter().chain(many) {
             for bias in [None, Some(random(&[out]))] {
                 // Weights may be rows of a larger matrix.

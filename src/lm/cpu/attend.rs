@@ -7,6 +7,7 @@ use super::lanes::{COLUMNS, Kernel, Lanes, Registers, WIDEST, exp, tanh};
 use super::pool::{self, Place, Source};
 use super::product::sums;
 use super::{Products, assert_plain};
+use crate::lm::attention_mask::Row;
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
@@ -15,13 +16,13 @@ const TOGETHER: usize = 64;
 
 /// Attention of the queries `q`, `[batch, n_heads, pos, d_head]`, over `keys` and `values`, both of shape
 /// `[batch, n_kv_heads, slots, d_head]`; returns `[batch, pos, n_heads * d_head]`. Query heads that share a key head
-/// are adjacent. The queries of a row have positions from `starts[row]` on; each sees the slot of its own position and
-/// those before it, at most `window` in total.
+/// are adjacent. `rows` say where the queries and the slots of each row are; together they hold every query. A query sees
+/// the slot of its own position and those before it in its row, at most `window` in total.
 pub fn attend(
     on: Registers,
     q: &Tensor,
     (keys, values): (&Tensor, &Tensor),
-    starts: &[usize],
+    rows: &[Row],
     window: Option<usize>,
     products: Products,
 ) -> Tensor {
@@ -31,16 +32,19 @@ pub fn attend(
     let [_, n_kv_heads, slots, _] = sizes(keys);
     let shape = [batch, n_kv_heads, slots, d_head];
     assert!(sizes(keys) == shape && sizes(values) == shape && n_heads % n_kv_heads == 0, "heads that fit");
+    let fits = |row: &Row| {
+        row.batch < batch && row.first + row.pos <= pos && row.first + row.start + row.pos <= slots
+    };
+    let queries: usize = rows.iter().map(|row| row.pos).sum();
     assert!(
-        starts.len() == batch && starts.iter().all(|start| start + pos <= slots),
-        "slots for all positions"
+        rows.iter().all(fits) && queries == batch * pos,
+        "rows that hold all queries, and slots for them"
     );
     let z = Tensor::empty([batch, pos, n_heads * d_head].map(|n| n as i64), (Kind::Float, Device::Cpu));
     let attention = Attention {
         q: Rows::of(q),
         keys: Rows::of(keys),
         values: Rows::of(values),
-        starts,
         window: window.unwrap_or(usize::MAX),
         z: Place(z.data_ptr().cast()),
         n_heads,
@@ -49,13 +53,17 @@ pub fn attend(
         d_head,
         products,
     };
-    let parts = pos.div_ceil(TOGETHER);
-    let part = |at: usize| {
-        let (head, from) = (at / parts, at % parts * TOGETHER);
-        let positions = from..pos.min(from + TOGETHER);
-        on.run(&Group { of: &attention, row: head / n_kv_heads, kv_head: head % n_kv_heads, positions });
+    let ranges = |row: &Row| {
+        let (row, pos) = (*row, row.pos);
+        (0..pos).step_by(TOGETHER).map(move |from| (row, from..pos.min(from + TOGETHER)))
     };
-    pool::run(2 * batch * n_heads * pos * slots * d_head, batch * n_kv_heads * parts, &part);
+    let parts: Vec<(Row, Range<usize>)> = rows.iter().flat_map(ranges).collect();
+    let part = |at: usize| {
+        let (row, positions) = parts[at / n_kv_heads].clone();
+        on.run(&Group { of: &attention, row, kv_head: at % n_kv_heads, positions });
+    };
+    let seen: usize = rows.iter().map(|row| row.pos * (row.start + row.pos)).sum();
+    pool::run(2 * n_heads * seen * d_head, parts.len() * n_kv_heads, &part);
     z
 }
 
@@ -109,11 +117,10 @@ impl Rows {
     }
 }
 
-struct Attention<'a> {
+struct Attention {
     q: Rows,
     keys: Rows,
     values: Rows,
-    starts: &'a [usize],
     window: usize,
     /// `[batch, pos, n_heads, d_head]`
     z: Place,
@@ -127,8 +134,8 @@ struct Attention<'a> {
 
 /// The queries of one key head of one row at a range of positions.
 struct Group<'a> {
-    of: &'a Attention<'a>,
-    row: usize,
+    of: &'a Attention,
+    row: Row,
     kv_head: usize,
     positions: Range<usize>,
 }
@@ -165,16 +172,17 @@ impl Group<'_> {
             ((query + at) / all.group, self.kv_head * all.group + (query + at) % all.group)
         });
         let seen = place.map(|(pos, _)| {
-            let last = all.starts[self.row] + pos + 1;
+            let last = self.row.start + pos + 1;
             last.saturating_sub(all.window)..last
         });
         // Starts at a register boundary, so that a slot's lane does not depend on what other queries see.
         let (first, last) = (seen[0].start / L::N * L::N, seen[R - 1].end);
         let width = (last - first).next_multiple_of(L::N.max(COLUMNS));
         room.resize(room.len().max(R * width), 0.0);
-        let q: [*const f32; R] = place.map(|(pos, head)| all.q.at(self.row, head, pos));
+        let Row { batch, first: begin, .. } = self.row;
+        let q: [*const f32; R] = place.map(|(pos, head)| all.q.at(batch, head, begin + pos));
         for slot in (first..last).step_by(COLUMNS) {
-            let key = |at: usize| all.keys.at(self.row, self.kv_head, (slot + at).min(last - 1));
+            let key = |at: usize| all.keys.at(batch, self.kv_head, begin + (slot + at).min(last - 1));
             // SAFETY: the pointers lead to heads.
             let products = unsafe { sums::<L, f32, R>(q, std::array::from_fn(key), all.d_head) };
             for (weights, products) in room.chunks_exact_mut(width).zip(products) {
@@ -216,13 +224,13 @@ impl<const R: usize> Values<'_, R> {
     /// The sums of `C` registers; returns the number of entries they cover.
     #[inline(always)]
     unsafe fn sum<L: Lanes, const C: usize>(&self) -> usize {
-        let Group { of: all, row, kv_head, .. } = *self.of;
+        let Group { of: all, row: Row { batch, first, .. }, kv_head, .. } = *self.of;
         let left = all.d_head - self.from;
         // SAFETY: the caller's guarantees.
         unsafe {
             let mut sums = [[L::splat(0.0); C]; R];
             for (at, slot) in self.slots.clone().enumerate() {
-                let value = all.values.at(row, kv_head, slot).add(self.from);
+                let value = all.values.at(batch, kv_head, first + slot).add(self.from);
                 let value: [L; C] =
                     std::array::from_fn(|c| L::load_some(value.add(c * L::N), left - c * L::N));
                 for (sums, weights) in sums.iter_mut().zip(self.weights) {
@@ -233,7 +241,7 @@ impl<const R: usize> Values<'_, R> {
                 }
             }
             for (sums, (pos, head)) in sums.into_iter().zip(self.place) {
-                let head = (row * all.pos + pos) * all.n_heads + head;
+                let head = (batch * all.pos + first + pos) * all.n_heads + head;
                 let to = all.z.0.add(head * all.d_head + self.from);
                 for (c, sum) in sums.into_iter().enumerate() {
                     sum.store_some(to.add(c * L::N), left - c * L::N);
@@ -296,6 +304,12 @@ mod tests {
     use super::super::tests::random;
     use super::*;
 
+    /// Rows of a padded batch that begin at these positions.
+    fn padded(starts: &[usize], pos: usize) -> Vec<Row> {
+        let row = |(batch, &start)| Row { batch, first: 0, pos, start };
+        starts.iter().enumerate().map(row).collect()
+    }
+
     const UNBOUNDED: Products = Products { scale: 0.2, cap: None };
 
     /// Compared with its definition in fp64: with heads strided as a projection returns them, and slots of a cache
@@ -337,7 +351,7 @@ mod tests {
                         pos,
                         n_heads * d_head,
                     ]);
-                    let begin = starts.map(|start| start as usize);
+                    let begin = padded(&starts.map(|start| start as usize), pos as usize);
                     let got = attend(on, &q, (&keys, &values), &begin, window.map(|n| n as usize), products);
                     let error = (got.to_kind(Kind::Double) - want).abs().max().double_value(&[]);
                     // Products of heads of width 256 are about 10 in size, and their exponentials have a relative
@@ -356,11 +370,12 @@ mod tests {
     fn a_row_does_not_see_the_others() {
         for on in Registers::here() {
             let (q, keys) = (random(&[4, 6, 200, 32]), random(&[4, 2, 200, 32]));
-            let all = attend(on, &q, (&keys, &keys), &[0; 4], None, UNBOUNDED);
+            let all = attend(on, &q, (&keys, &keys), &padded(&[0; 4], 200), None, UNBOUNDED);
             let short = |x: &Tensor| x.narrow(0, 2, 1).narrow(2, 0, 70);
             let threads = tch::get_num_threads();
             tch::set_num_threads(1);
-            let alone = attend(on, &short(&q), (&short(&keys), &short(&keys)), &[0], None, UNBOUNDED);
+            let alone =
+                attend(on, &short(&q), (&short(&keys), &short(&keys)), &padded(&[0], 70), None, UNBOUNDED);
             tch::set_num_threads(threads);
             assert_eq!(alone, all.narrow(0, 2, 1).narrow(1, 0, 70));
             // The last token alone, as in a step of generation.
@@ -368,11 +383,24 @@ mod tests {
                 on,
                 &short(&q).narrow(2, 69, 1),
                 (&short(&keys), &short(&keys)),
-                &[69],
+                &padded(&[69], 1),
                 None,
                 UNBOUNDED,
             );
             assert_eq!(last, alone.narrow(1, 69, 1));
+            // Two rows one after another, the second in the middle of the tensors.
+            let joined = |x: &Tensor| {
+                Tensor::cat(&[x.narrow(0, 0, 1), x.narrow(0, 2, 1).narrow(2, 0, 70)], 2).contiguous()
+            };
+            let row = |first, pos| Row { batch: 0, first, pos, start: 0 };
+            let (q, keys) = (joined(&q), joined(&keys));
+            for window in [None, Some(9)] {
+                let packed = attend(on, &q, (&keys, &keys), &[row(0, 200), row(200, 70)], window, UNBOUNDED);
+                let second = |x: &Tensor| x.narrow(2, 200, 70);
+                let (q, keys) = (second(&q), second(&keys));
+                let alone = attend(on, &q, (&keys, &keys), &padded(&[0], 70), window, UNBOUNDED);
+                assert_eq!(packed.narrow(1, 200, 70), alone);
+            }
         }
     }
 
@@ -394,7 +422,7 @@ mod tests {
             for number in [f64::NAN, f64::INFINITY] {
                 let broken = keys.copy();
                 let _ = broken.get(0).get(0).get(3).fill_(number);
-                let z = attend(on, &q, (&broken, &keys), &[19], None, UNBOUNDED);
+                let z = attend(on, &q, (&broken, &keys), &padded(&[19], 1), None, UNBOUNDED);
                 assert!(z.isnan().all().int64_value(&[]) == 1, "{number}");
             }
         }

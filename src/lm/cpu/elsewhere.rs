@@ -1,6 +1,7 @@
 //! Stub for processors without kernels of our own: there are no [`Registers`], so nothing here is ever called.
 
 use super::{DeltaInputs, Products};
+use crate::lm::attention_mask::Row;
 use crate::lm::spec::{Activation, DeltaHeads};
 use tch::Tensor;
 
@@ -38,7 +39,7 @@ pub fn attend(
     on: Registers,
     _: &Tensor,
     _: (&Tensor, &Tensor),
-    _: &[usize],
+    _: &[Row],
     _: Option<usize>,
     _: Products,
 ) -> Tensor {

@@ -41,7 +41,7 @@ params! {
         /// A text of more tokens than the model's context is an `error`, skipped and counted (`skip`), or read up to the end of
         /// the context and counted (`cut`).
         pub long: Long = "error";
-        /// At most so many padded tokens in a batch. Part of the keys of activations, because it changes low bits.
+        /// At most so many tokens in a batch, padding included where there is any. Part of the keys of activations, because it changes low bits.
         #[unset("2048 on the CPU, else 8192")]
         pub batch_tokens: Option<usize>, 1..;
         /// The type that activations are stored in.
@@ -80,7 +80,7 @@ words! {
 }
 
 impl Params {
-    /// The limit on padded tokens per batch on `device`: the configured one, or else 2048 on the CPU, where the
+    /// The limit on tokens per batch on `device`: the configured one, or else 2048 on the CPU, where the
     /// temporaries of a batch then fit in its caches, and 8192 elsewhere, which keeps a GPU busy
     /// (`docs/design/performance.md`).
     pub fn batch_tokens(&self, device: Device) -> usize {
@@ -108,7 +108,8 @@ pub fn run(
     let (firsts, first_of) = alike(rows);
     let mut pooled: Vec<Vec<Vec<f32>>> = layers.iter().map(|_| vec![Vec::new(); rows.len()]).collect();
     let lengths: Vec<usize> = firsts.iter().map(|&row| rows[row].ids.len()).collect();
-    let order: Vec<Vec<usize>> = self::batches(&lengths, params.batch_tokens(model.device()))
+    let order: Vec<Vec<usize>> = model
+        .batches(&lengths, params.batch_tokens(model.device()))
         .into_iter()
         .map(|batch| batch.into_iter().map(|place| firsts[place]).collect())
         .collect();
@@ -173,7 +174,7 @@ fn all_at_once(
         bail!(Interrupted);
     }
     let read: Vec<Batch> =
-        missing.iter().map(|&number| padded(rows, &order[number])).collect::<Result<Vec<_>>>()?;
+        missing.iter().map(|&number| batch(rows, &order[number], model)).collect::<Result<Vec<_>>>()?;
     let mut captures: Vec<Capture> =
         missing.iter().map(|&number| capture(rows, &order[number], layers)).collect();
     let last = *layers.iter().max().context("no layer is kept")?;
@@ -192,7 +193,7 @@ fn pass(rows: &[Row], batch: &[usize], layers: &[Layer], model: &LanguageModel) 
     let last = *layers.iter().max().context("no layer is kept")?;
     let mut means = |batch: &[usize]| -> Result<Tensor> {
         let mut capture = capture(rows, batch, layers);
-        drop(model.forward(&padded(rows, batch)?, &mut [&mut capture], Some(last))?);
+        drop(model.forward(&self::batch(rows, batch, model)?, &mut [&mut capture], Some(last))?);
         capture.finish()
     };
     let longest = || format!("a batch whose longest is {}", name(&rows[batch[0]].story));
@@ -200,8 +201,8 @@ fn pass(rows: &[Row], batch: &[usize], layers: &[Layer], model: &LanguageModel) 
     pooled_table(rows, batch, layers, Tensor::cat(&parts, 1), model)
 }
 
-fn padded(rows: &[Row], batch: &[usize]) -> Result<Batch> {
-    Batch::new(&batch.iter().map(|&row| &rows[row].ids).collect::<Vec<_>>())
+fn batch(rows: &[Row], batch: &[usize], model: &LanguageModel) -> Result<Batch> {
+    model.batch(&batch.iter().map(|&row| &rows[row].ids).collect::<Vec<_>>())
 }
 
 fn capture(rows: &[Row], batch: &[usize], layers: &[Layer]) -> Capture {
@@ -315,21 +316,6 @@ fn alike(rows: &[Row]) -> (Vec<usize>, Vec<usize>) {
     (firsts.collect(), first_of)
 }
 
-/// Splits rows into batches of at most `batch_tokens` padded tokens, but of at least one row: longest first, so that a
-/// batch too large for the device fails at once; equal lengths in their order. Depends on nothing else.
-fn batches(lengths: &[usize], batch_tokens: usize) -> Vec<Vec<usize>> {
-    let mut order: Vec<usize> = (0..lengths.len()).collect();
-    order.sort_by_key(|&row| (std::cmp::Reverse(lengths[row]), row));
-    let mut batches: Vec<Vec<usize>> = Vec::new();
-    for row in order {
-        match batches.last_mut() {
-            Some(batch) if (batch.len() + 1) * lengths[batch[0]] <= batch_tokens => batch.push(row),
-            _ => batches.push(vec![row]),
-        }
-    }
-    batches
-}
-
 /// The table of one layer; in `values`, the norms of each row follow its `width` entries. An error if a value is not
 /// finite in float16 and float16 is the stored type.
 fn table(params: &Params, layer: Layer, width: usize, rows: &[Row], values: &[Vec<f32>]) -> Result<Table> {
@@ -385,22 +371,6 @@ mod tests {
     fn params(short: Short) -> Params {
         let (long, store_dtype) = (Long::Error, StoreDtype::F16);
         Params { from_token: 3, wrap: Wrap::Raw, short, long, batch_tokens: Some(100), store_dtype }
-    }
-
-    #[test]
-    fn batches_are_bounded_sorted_and_hold_every_row_once() {
-        assert_eq!(batches(&[5, 9, 5, 2, 9], 18), [vec![1, 4], vec![0, 2, 3]]);
-        assert_eq!(batches(&[5, 9, 5], 4), [vec![1], vec![0], vec![2]]);
-        assert!(batches(&[], 8).is_empty());
-        let lengths: Vec<usize> = (0..500).map(|i| 1 + (i * 7919) % 83).collect();
-        let batches = batches(&lengths, 256);
-        for batch in &batches {
-            assert!(batch.len() * lengths[batch[0]] <= 256);
-            assert!(batch.is_sorted_by_key(|&row| (std::cmp::Reverse(lengths[row]), row)));
-        }
-        let mut all = batches.concat();
-        all.sort_unstable();
-        assert!(all.into_iter().eq(0..500));
     }
 
     #[test]

@@ -121,7 +121,7 @@ pub fn read(
     Ok(Read { rows, exceptions: Table::new("exceptions/1", columns) })
 }
 
-/// A bound on the padded tokens of a batch of these stories that needs no tokenizer. `tokens`: the number of tokens
+/// A bound on the tokens of a batch of these stories that needs no tokenizer. `tokens`: the number of tokens
 /// per story that are rows of their own.
 pub fn largest_batch(
     params: &Params,

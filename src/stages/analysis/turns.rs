@@ -8,7 +8,7 @@ use crate::lm::{Chat, LanguageModel, Layer, Message, Role, Tokens};
 use crate::params::words;
 use crate::stages::spans::{Pooled, pooled};
 
-/// Upper bound on the padded tokens of one pass. A constant: batching changes low-order bits, so batches may depend on
+/// Upper bound on the tokens of one pass. A constant: batching changes low-order bits, so batches may depend on
 /// nothing but the input.
 const BATCH_TOKENS: usize = 4096;
 
@@ -68,19 +68,14 @@ pub fn read(
     };
     let rows = texts.iter().map(|text| row(text).with_context(|| format!("the text {text:?}")));
     let rows = rows.collect::<Result<Vec<_>>>()?;
-    let mut order: Vec<usize> = (0..rows.len()).collect();
-    order.sort_by_key(|&row| rows[row].0.len());
+    let lengths: Vec<usize> = rows.iter().map(|(ids, _)| ids.len()).collect();
     ensure!(!layers.is_empty(), "no layer is kept");
     let mut found = vec![vec![Vec::new(); rows.len()]; layers.len()];
     let mut done = 0;
-    while done < order.len() {
-        let fits = |(before, row): &(usize, &usize)| {
-            *before == 0 || (before + 1) * rows[**row].0.len() <= BATCH_TOKENS
-        };
-        let n = order[done..].iter().enumerate().take_while(fits).count();
-        let here = &order[done..done + n];
+    for here in model.batches(&lengths, BATCH_TOKENS) {
         let batch: Vec<Pooled> = here.iter().map(|&row| (rows[row].0.as_slice(), &rows[row].1[..])).collect();
-        for (&row, values) in here.iter().zip(pooled(&batch, layers, model)?) {
+        done += here.len();
+        for (row, values) in here.into_iter().zip(pooled(&batch, layers, model)?) {
             for (l, values) in values.chunks_exact(model.spec.d_model).enumerate() {
                 ensure!(
                     values.iter().all(|x| x.is_finite()),
@@ -91,7 +86,6 @@ pub fn read(
                 found[l][row] = values.iter().map(|&x| f64::from(x)).collect();
             }
         }
-        done += n;
         progress(done, rows.len());
     }
     if let Some(embed) = layers.iter().position(|&layer| layer == Layer::Embed) {

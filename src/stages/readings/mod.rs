@@ -16,13 +16,13 @@ use super::analysis::VectorSet;
 use super::batches::{self, Batches};
 use super::principal::norm;
 use super::statistics::draws::Draws;
-use crate::lm::{Batch, Chat, Hook, LanguageModel, Layer, Project, Wrap};
+use crate::lm::{Chat, Hook, LanguageModel, Layer, Project, Wrap};
 use crate::store::table::{Column, Table};
 
 /// Increased when the same texts and directions would give different tables.
 pub const VERSION: u32 = 1;
 
-/// Bound on padded tokens of one pass. A constant: batching changes low bits, so it must depend on the input alone.
+/// Bound on the tokens of one pass. A constant: batching changes low bits, so it must depend on the input alone.
 pub const BATCH_TOKENS: usize = 4096;
 
 /// The schema of a batch's table.
@@ -178,24 +178,22 @@ pub fn run(
     // [row][layer, token, direction]
     let mut read: Vec<Vec<f32>> =
         rows.iter().map(|row| vec![0.0; layers.len() * row.ids.len() * width]).collect();
-    let mut order: Vec<Place> = rows
+    let all: Vec<Place> = rows
         .iter()
         .enumerate()
         .flat_map(|(text, row)| row.windows.iter().map(move |window| Place { text, row, window }))
         .collect();
-    order.sort_by_key(|place| std::cmp::Reverse(place.window.span.len()));
-    let (mut done, mut number) = (0, 0);
-    while done < order.len() {
-        let most = (BATCH_TOKENS / order[done].window.span.len()).max(1);
-        let end = (done + most).min(order.len());
-        let here = &order[done..end];
+    let lengths: Vec<usize> = all.iter().map(|place| place.window.span.len()).collect();
+    let mut done = 0;
+    for (number, here) in model.batches(&lengths, BATCH_TOKENS).into_iter().enumerate() {
+        let here: Vec<Place> = here.into_iter().map(|at| all[at]).collect();
         let values_of = |place: &Place| layers.len() * place.window.kept.len();
         let whole = |kept: &Table| kept.rows() == here.iter().map(values_of).sum::<usize>();
         let table = batches::batch(batches, number, KEPT, whole, |_| {
-            pass(here, (&layers, width), &mut project, model)
+            pass(&here, (&layers, width), &mut project, model)
         })?;
         let (_, mut values) = table.list("reading")?;
-        for place in here {
+        for place in &here {
             let (kept, n) = (&place.window.kept, place.row.ids.len());
             for layer in 0..layers.len() {
                 let (own, others) = values.split_at(kept.len() * width);
@@ -204,9 +202,8 @@ pub fn run(
                 values = others;
             }
         }
-        done = end;
-        number += 1;
-        batches.at(done * texts.len() / order.len(), texts.len());
+        done += here.len();
+        batches.at(done * texts.len() / all.len(), texts.len());
     }
     table(&rows, &layers, width, read, model).map(|table| [table, unread_table(unread)])
 }
@@ -231,13 +228,16 @@ fn pass(
     model.in_halves(batch, &mut |part| {
         let ids: Vec<&[i64]> = part.iter().map(|place| &place.row.ids[place.window.span.clone()]).collect();
         let last = layers.iter().copied().max();
-        let _resid = model.forward(&Batch::new(&ids)?, &mut [&mut *project as &mut dyn Hook], last)?;
+        let batch = model.batch(&ids)?;
+        let _resid = model.forward(&batch, &mut [&mut *project as &mut dyn Hook], last)?;
         let products = project.take()?;
-        for (i, place) in part.iter().enumerate() {
+        for (row, place) in part.iter().enumerate() {
             let (span, kept) = (&place.window.span, &place.window.kept);
-            let own =
-                products.select(1, i as i64).narrow(1, (kept.start - span.start) as i64, kept.len() as i64);
-            values.extend(Vec::<f32>::try_from(own.reshape(-1))?);
+            for layer in 0..layers.len() as i64 {
+                let own = batch.row(&products.get(layer), row);
+                let own = own.narrow(0, (kept.start - span.start) as i64, kept.len() as i64);
+                values.extend(Vec::<f32>::try_from(own.reshape(-1))?);
+            }
         }
         Ok(())
     })?;

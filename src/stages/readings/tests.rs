@@ -1,7 +1,7 @@
 //! Readings of the fixture models against products of the residual stream computed one by one; directions; windows.
 
 use super::*;
-use crate::lm::{Capture, Checkpoint, Dtype, Message, Role};
+use crate::lm::{Batch, Capture, Checkpoint, Dtype, Message, Role};
 use crate::stages::analysis::LayerVectors;
 use tch::Device;
 

@@ -12,14 +12,14 @@ pub use place::{ANSWER, Span};
 
 use super::batches::{self, Batches};
 use super::readings::{self, From, Row, Said, Text};
-use crate::lm::{Batch, Capture, Chat, Hook, LanguageModel, Layer, Wrap};
+use crate::lm::{Capture, Chat, Hook, LanguageModel, Layer, Wrap};
 use crate::params::words;
 use crate::store::table::{Column, Table};
 
 /// Increased when the same conversations would give different tables.
 pub const VERSION: u32 = 1;
 
-/// Bound on padded tokens of one pass. A constant: batching changes low bits, so it must depend on the input alone.
+/// Bound on the tokens of one pass. A constant: batching changes low bits, so it must depend on the input alone.
 pub const BATCH_TOKENS: usize = 4096;
 
 /// The schema of a batch's table.
@@ -95,13 +95,10 @@ pub fn run(
     if !unread.is_empty() {
         batches.note(&format!("{} of {} conversations are not read: {why}", unread.len(), texts.len()));
     }
-    let mut order: Vec<usize> = (0..placed.len()).collect();
-    order.sort_by_key(|&at| std::cmp::Reverse(placed[at].ids.len()));
+    let lengths: Vec<usize> = placed.iter().map(|one| one.ids.len()).collect();
     let mut tables: Vec<Option<Table>> = vec![None; placed.len()];
-    let (mut done, mut number) = (0, 0);
-    while done < order.len() {
-        let most = (BATCH_TOKENS / placed[order[done]].ids.len()).max(1);
-        let here = &order[done..(done + most).min(order.len())];
+    let mut done = 0;
+    for (number, here) in model.batches(&lengths, BATCH_TOKENS).into_iter().enumerate() {
         let of: Vec<&Placed> = here.iter().map(|&at| &placed[at]).collect();
         let each = params.layers.len() * params.spans.len();
         let whole = |kept: &Table| {
@@ -114,8 +111,7 @@ pub fn run(
             tables[at] = Some(table.select(&(i * each..(i + 1) * each).collect::<Vec<_>>()));
         }
         done += here.len();
-        number += 1;
-        batches.at(done * texts.len() / order.len(), texts.len());
+        batches.at(done * texts.len() / placed.len(), texts.len());
     }
     let mut tables = tables.into_iter().flatten();
     let mut spans = tables.next().unwrap_or_else(|| Table::new(KEPT, Vec::new()));
@@ -164,7 +160,7 @@ pub fn pooled(batch: &[Pooled], layers: &[Layer], model: &LanguageModel) -> Resu
         let mut hooks: Vec<&mut dyn Hook> =
             captures.iter_mut().map(|capture| capture as &mut dyn Hook).collect();
         let ids: Vec<&[i64]> = part.iter().map(|(ids, _)| *ids).collect();
-        drop(model.forward(&Batch::new(&ids)?, &mut hooks, last)?);
+        drop(model.forward(&model.batch(&ids)?, &mut hooks, last)?);
         // [span][layer, text, d_model]
         let means = captures
             .into_iter()

@@ -96,8 +96,13 @@ fn check_against_reference(dir: &Path, bf16: f64, device: Device, backend: Backe
 
 /// Each layer's output `[row, pos, d_model]`, on the CPU.
 fn residuals(model: &LanguageModel, rows: &[&[i64]]) -> Result<Vec<Tensor>> {
+    residuals_of(model, &Batch::new(rows)?)
+}
+
+/// Each layer's output, in the batch's layout, on the CPU.
+fn residuals_of(model: &LanguageModel, batch: &Batch) -> Result<Vec<Tensor>> {
     let mut seen = Everything::default();
-    let _ = model.forward(&Batch::new(rows)?, &mut [&mut seen], None)?;
+    let _ = model.forward(batch, &mut [&mut seen], None)?;
     ensure!(seen.0.len() == model.spec.n_layers(), "{} layers ran", seen.0.len());
     Ok(seen.0)
 }
@@ -156,16 +161,19 @@ fn same_tokens(model: &LanguageModel, want: &HashMap<String, Tensor>) -> Result<
 /// Rows of different lengths, padded on the right, against each row's own pass.
 fn same_when_padded(model: &LanguageModel, long: &[i64]) -> Result<()> {
     let rows = [&long[..40], &long[5..12], long, &long[..1]];
-    let together = residuals(model, &rows)?;
+    let batches = [Batch::new(&rows)?, model.batch(&rows)?];
+    let together = [residuals_of(model, &batches[0])?, residuals_of(model, &batches[1])?];
     for (i, row) in rows.iter().enumerate() {
         for (layer, own) in residuals(model, &[row])?.iter().enumerate() {
-            let padded = together[layer].get(i as i64).narrow(0, 0, row.len() as i64);
-            let error = relative_error(&padded, &own.get(0));
-            ensure!(
-                error < PADDED,
-                "a row of {} tokens differs at layer {layer} when it is padded: {error:.1e}",
-                row.len()
-            );
+            for (batch, together) in batches.iter().zip(&together) {
+                let error = relative_error(&batch.row(&together[layer], i), &own.get(0));
+                ensure!(
+                    error < PADDED,
+                    "a row of {} tokens differs at layer {layer} in a batch: {error:.1e} ({})",
+                    row.len(),
+                    if batch.is_packed() { "packed" } else { "padded" }
+                );
+            }
         }
     }
     Ok(())
@@ -333,7 +341,7 @@ pub(crate) fn check_streamed(device: Device) {
             .map(|policy: DtypePolicy| LanguageModel::load(&checkpoint, policy, device).unwrap());
         assert!(streamed.is_streamed() && !whole.is_streamed());
         let batches = [vec![vec![1, 5, 2, 9, 3, 4, 8], vec![3, 1]], vec![vec![7; 11]], vec![vec![2]]]
-            .map(|rows: Vec<Vec<i64>>| Batch::new(&rows).unwrap());
+            .map(|rows: Vec<Vec<i64>>| whole.batch(&rows).unwrap());
         let last = Layer::Block(spec.n_layers() - 1);
         let mut got: Vec<Everything> = batches.iter().map(|_| Everything::default()).collect();
         streamed.forward_all(&batches, &mut got, last).unwrap();

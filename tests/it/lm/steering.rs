@@ -106,7 +106,7 @@ struct Rows(Vec<usize>);
 impl Hook for Rows {
     fn resid_post(&mut self, layer: Layer, resid: Tensor, batch: &Batch) -> Tensor {
         if layer == Layer::Embed {
-            self.0.push(batch.rows() * batch.pos());
+            self.0.push(batch.tokens());
         }
         resid
     }

@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::Preferences;
 use super::asking::{filled, template};
-use crate::lm::{Batch, Capture, Chat, Hook, LanguageModel, Layer};
+use crate::lm::{Capture, Chat, Hook, LanguageModel, Layer};
 use crate::stages::analysis::LayerVectors;
 use crate::stages::analysis::shared::BATCH_TOKENS;
 use crate::stages::principal::{dot, norm};
@@ -38,7 +38,7 @@ pub fn read(
     for texts in texts.chunks((BATCH_TOKENS / longest).max(1)) {
         let rows: Vec<&[i64]> = texts.iter().map(|text| text.ids.as_slice()).collect();
         let mut capture = Capture::new(&wanted, texts.iter().map(|text| text.spans[0].clone()).collect());
-        let _resid = model.forward(&Batch::new(&rows)?, &mut [&mut capture as &mut dyn Hook], Some(last))?;
+        let _resid = model.forward(&model.batch(&rows)?, &mut [&mut capture as &mut dyn Hook], Some(last))?;
         let means = capture.finish()?;
         for (at, layer) in layers.iter().enumerate() {
             for text in 0..texts.len() {
