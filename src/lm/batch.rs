@@ -139,9 +139,10 @@ pub fn batches(lengths: &[usize], batch_tokens: usize, packed: bool) -> Vec<Vec<
     let mut batches: Vec<Vec<usize>> = Vec::new();
     let mut tokens = 0;
     for row in order {
+        let more = |batch: &[usize]| lengths[if packed { row } else { batch[0] }];
         match batches.last_mut() {
-            Some(batch) if tokens + lengths[if packed { row } else { batch[0] }] <= batch_tokens => {
-                tokens += lengths[if packed { row } else { batch[0] }];
+            Some(batch) if tokens + more(batch) <= batch_tokens => {
+                tokens += more(batch);
                 batch.push(row);
             }
             _ => {

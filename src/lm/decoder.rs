@@ -177,9 +177,9 @@ impl Decoder {
     }
 
     /// Runs all blocks up to `last` on token ids `[batch, pos]`, padded on the right, or packed, `[1, tokens]`, where the
-    /// backend [packs](Backend::packs); `lengths` are the numbers of real tokens in each row's sequence so far. With a cache, the pass either fills it or is one step after it (see
-    /// [`Cache`]). `resid_post` receives the residual stream at each layer, starting with the embedding, and returns
-    /// the residual stream to continue with.
+    /// backend [packs](Backend::packs); `lengths` are the numbers of real tokens in each row's sequence so far. With a
+    /// cache, the pass either fills it or is one step after it (see [`Cache`]). `resid_post` receives the residual stream
+    /// at each layer, starting with the embedding, and returns the residual stream to continue with.
     pub fn run(
         &self,
         ids: &Tensor,

@@ -56,13 +56,13 @@ impl Many {
     }
 
     /// From how many rows on, with several threads, it multiplies with a matrix of so many `numbers` faster than our own
-    /// kernel: measured on the processors above, MKL on the Xeon, oneDNN on the Zen 5. oneDNN reorders the matrix on each
+    /// kernel: MKL on the Xeon, oneDNN on the Zen 5 (`benches/products.rs`). oneDNN reorders the matrix on each
     /// call, and one that does not fit in its caches takes as long to reorder as to multiply with some hundred rows.
     fn rows(self, numbers: usize) -> usize {
         const LARGE: usize = 8 << 20;
         match self {
             Many::Mkl => 128,
-            Many::OneDnn if numbers < LARGE => 256,
+            Many::OneDnn if numbers < LARGE => 512,
             Many::OneDnn => 1024,
         }
     }
@@ -348,7 +348,7 @@ mod tests {
         // Rows, in, out: one row, few rows, few rows of larger matrices, many rows; each as a batch, with and without a
         // bias.
         let few = [(1, 64, 96), (9, 64, 96), (9, 600, 700), (9, 600, 704), (40, 600, 704)];
-        let many = [(500, 64, 96), (70, 600, 700), (200, 600, 704)];
+        let many = [(500, 64, 96), (70, 600, 700), (300, 600, 704)];
         for (rows, inner, out) in few.into_iter().chain(many) {
             for bias in [None, Some(random(&[out]))] {
                 // Weights may be rows of a larger matrix.

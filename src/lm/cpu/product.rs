@@ -127,8 +127,9 @@ impl<W: Weight> Kernel for Part<'_, W> {
     unsafe fn run<L: Lanes>(&self) {
         let Product { rows, depth, stride, .. } = *self.of;
         let most = depth.div_ceil(depth.div_ceil(DEPTH)).next_multiple_of(WIDEST);
-        let in_lines =
-            size_of::<W>() == size_of::<f32>() && self.weight.0.addr() % LINE == 0 && stride % WIDEST == 0;
+        let in_lines = size_of::<W>() == size_of::<f32>()
+            && self.weight.0.addr().is_multiple_of(LINE)
+            && stride.is_multiple_of(WIDEST);
         let mut copy = Copied([[0.0; DEPTH]; COLUMNS]);
         for begin in (0..depth).step_by(most) {
             let depth = most.min(depth - begin);
