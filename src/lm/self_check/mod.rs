@@ -150,8 +150,8 @@ const SHARED: usize = 30;
 /// Number of tokens that are added one by one.
 const STEPS: usize = 3;
 
-/// Runs `small` in every way in which texts are processed: as a batch of unequal lengths, after a shared prefix that
-/// is computed once, and token by token.
+/// Runs `small` in every way in which texts are processed: as a batch of unequal lengths, padded and, where the backend
+/// does so, packed; after a shared prefix that is computed once; and token by token.
 fn compare(
     small: &SmallModel,
     device: Device,
@@ -169,50 +169,42 @@ fn compare(
         let want = on_one_thread(|| [0, 1, 2].map(|which| small.by_definition(&texts[which])));
         let prompts = lengths.map(|length| length - STEPS);
         let mut cache = Cache::new(&small.spec, &prompts, 96, kind, device, backend);
-        let mut pass = |cache: &Cache, rows: &[&[i64]], from: &[usize], how: &str| -> Result<()> {
-            let batch = Batch::new(rows)?;
+        let mut pass = |cache: Option<&Cache>, batch: Batch, from: &[usize], how: &str| {
             let ends: Vec<usize> = from.iter().zip(&batch.lengths).map(|(from, n)| from + n).collect();
             let mut seen = Vec::new();
-            let resid = decoder.run(
-                &send(&batch.ids, device),
-                &ends,
-                Some(cache),
-                decoder.last(),
-                &mut |layer, resid| {
+            let resid =
+                decoder.run(&send(&batch.ids, device), &ends, cache, decoder.last(), &mut |layer, resid| {
                     if layer != Layer::Embed {
                         seen.push(resid.shallow_clone());
                     }
                     resid
-                },
-            );
+                });
             seen.push(decoder.unembed(&resid));
             for (layer, got) in seen.iter().enumerate() {
                 let got = fetch(got).to_kind(Kind::Double);
                 for (row, &from) in from.iter().enumerate() {
-                    let n = batch.lengths[row] as i64;
-                    let want = want[row][layer].narrow(0, from as i64, n);
+                    let want = want[row][layer].narrow(0, from as i64, batch.lengths[row] as i64);
                     let place = Place { layer, row, from, how, capped: small.spec.attention_cap.is_some() };
-                    place.compare(&got.get(row as i64).narrow(0, 0, n), &want, dtype, worst);
+                    place.compare(&batch.row(&got, row), &want, dtype, worst);
                 }
             }
-            Ok(())
         };
+        if shared == 0 && decoder.packs() {
+            pass(None, Batch::packed(&texts)?, &[0; 3], "texts one after another");
+        }
         if shared > 0 {
-            pass(&cache, &[&texts[0][..shared]], &[0], "the beginning of all texts")?;
+            let beginning = Batch::new(&[&texts[0][..shared]])?;
+            pass(Some(&cache), beginning, &[0], "the beginning of all texts");
             cache.go_on(shared, prompts.into_iter().max().unwrap_or(0) - shared);
         }
         let rest = [0, 1, 2].map(|which| &texts[which][shared..prompts[which]]);
-        pass(
-            &cache,
-            &rest,
-            &[shared; 3],
-            if shared > 0 { "after a shared beginning" } else { "texts at once" },
-        )?;
+        let how = if shared > 0 { "after a shared beginning" } else { "texts at once" };
+        pass(Some(&cache), Batch::new(&rest)?, &[shared; 3], how);
         for step in 0..STEPS {
             cache.advance();
             let at = prompts.map(|prompt| prompt + step);
             let tokens = [0, 1, 2].map(|which| &texts[which][at[which]..=at[which]]);
-            pass(&cache, &tokens, &at, "token by token")?;
+            pass(Some(&cache), Batch::new(&tokens)?, &at, "token by token");
         }
     }
     Ok(())
