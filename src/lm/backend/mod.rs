@@ -55,15 +55,12 @@ impl Many {
         }
     }
 
-    /// From how many rows on, with several threads, it multiplies with a matrix of so many `numbers` faster than our own
-    /// kernel: MKL on the Xeon, oneDNN on the Zen 5 (`benches/products.rs`). oneDNN reorders the matrix on each
-    /// call, and one that does not fit in its caches takes as long to reorder as to multiply with some hundred rows.
-    fn rows(self, numbers: usize) -> usize {
-        const LARGE: usize = 8 << 20;
+    /// From how many rows on, with several threads, it is faster than our own kernel: MKL on the Xeon, oneDNN on the Zen 5
+    /// (`benches/products.rs`), where it depends little on the size of the matrix, which oneDNN reorders on each call.
+    fn rows(self) -> usize {
         match self {
             Many::Mkl => 128,
-            Many::OneDnn if numbers < LARGE => 512,
-            Many::OneDnn => 1024,
+            Many::OneDnn => 512,
         }
     }
 }
@@ -136,7 +133,7 @@ impl Backend {
     /// On the CPU in fp32, libtorch's libraries are slow with few rows, either inherently (MKL) or because they reorder
     /// the weights first (oneDNN): our own kernel computes those products.
     pub fn linear(self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
-        let kernel = self.product_kernel(x, weight);
+        let kernel = self.product_kernel(x);
         if let ProductKernel::Own(registers) = kernel {
             return cpu::product(registers, x, weight, bias);
         }
@@ -148,8 +145,8 @@ impl Backend {
         }
     }
 
-    /// The kernel that multiplies `x`, `[.., in]`, with `weight`, `[out, in]`.
-    fn product_kernel(self, x: &Tensor, weight: &Tensor) -> ProductKernel {
+    /// The kernel that multiplies `x`, `[.., in]`, with a matrix.
+    fn product_kernel(self, x: &Tensor) -> ProductKernel {
         /// Up to this many numbers libtorch computes a convolution itself, and with one thread any convolution
         /// (`ConvParams::use_mkldnn` of its Convolution.cpp).
         const SMALL: usize = 20_480;
@@ -157,7 +154,7 @@ impl Backend {
             return ProductKernel::Libtorch;
         };
         let width = x.size().last().copied().unwrap_or(1).max(1) as usize;
-        let many = x.numel() / width >= library.rows(weight.numel()) && x.numel() > SMALL;
+        let many = x.numel() / width >= library.rows() && x.numel() > SMALL;
         match library {
             _ if !many || tch::get_num_threads() == 1 => ProductKernel::Own(registers),
             Many::OneDnn => ProductKernel::Convolution,
