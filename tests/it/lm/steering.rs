@@ -51,22 +51,27 @@ fn hooks(cases: &[&Case]) -> Vec<Steer> {
 }
 
 fn last_logits(model: &LanguageModel, batch: &Batch, resid: &Tensor, row: usize) -> Tensor {
-    model.logits(&resid.get(row as i64).get(batch.lengths[row] as i64 - 1))
+    model.logits(&batch.row(resid, row).get(batch.lengths[row] as i64 - 1))
 }
 
 #[test]
 fn several_layers_and_spans_give_the_logits_of_transformers() {
     let (model, all) = (load("llama-gqa"), cases());
     let every: Vec<&Case> = all.iter().collect();
-    let batch = Batch::new(&all.iter().map(|case| case.ids.clone()).collect::<Vec<_>>()).unwrap();
-    let mut together = hooks(&every);
-    let mut together: Vec<&mut dyn Hook> = together.iter_mut().map(|hook| hook as &mut dyn Hook).collect();
-    let resid = model.forward(&batch, &mut together, None).unwrap();
+    let ids: Vec<&[i64]> = all.iter().map(|case| case.ids.as_slice()).collect();
+    let (batch, packed) = (Batch::new(&ids).unwrap(), model.batch(&ids).unwrap());
+    let together = |batch: &Batch| {
+        let mut own = hooks(&every);
+        let mut own: Vec<&mut dyn Hook> = own.iter_mut().map(|hook| hook as &mut dyn Hook).collect();
+        model.forward(batch, &mut own, None).unwrap()
+    };
+    let (resid, in_packed) = (together(&batch), together(&packed));
     let kept = model.keep(&batch, &[Layer::Block(0)]).unwrap();
     for (row, case) in all.iter().enumerate() {
         let logits = last_logits(&model, &batch, &resid, row);
         assert!(relative_error(&logits, &case.logits) < 1e-5, "row {row}");
-        // By itself, to the bit; and from where the lowest steered layer begins.
+        // Packed and by itself, to the bit; and from where the lowest steered layer begins.
+        assert!(last_logits(&model, &packed, &in_packed, row).equal(&logits), "row {row} packed");
         let mut own = hooks(&[case]);
         let [first, second] = &mut own[..] else { panic!("two layers") };
         let own: &mut [&mut dyn Hook] = &mut [first, second];
